@@ -26,7 +26,7 @@ ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) $(SAN) -MMD -MP
 SHIMFLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-plt -U_FORTIFY_SOURCE
 # initfirst: our constructor before those of others.  nodelete: dlclose must not pull hooks away.
 SHIMLINK  := -shared -Wl,-z,initfirst -Wl,-z,nodelete -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack \
-	     -Wl,-z,defs -Wl,--version-script=shim/preload/exports.map -Wl,--exclude-libs,ALL
+	     -Wl,-z,defs -Wl,--version-script=$(BUILD)/exports.map -Wl,--exclude-libs,ALL
 # libbsd by archive: it exports closefrom, setproctitle and others that must not enter every process.
 BSD_A     := -Wl,-Bstatic -lbsd -lmd -Wl,-Bdynamic
 
@@ -56,7 +56,16 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALLFLAGS) -c $< -o $@
 
-$(BUILD)/libholdfast.so: $(SHIM_OBJ) shim/preload/exports.map
+# Version script and list of exports, both from the one list of interposed names.
+$(BUILD)/exports.list: shim/preload/exports.map.in shim/preload/names.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -E -P -x c $< | grep -o 'HF_EXPORTED [A-Za-z0-9_]*' | cut -d' ' -f2 | LC_ALL=C sort >$@.tmp
+	@test -s $@.tmp && mv $@.tmp $@
+
+$(BUILD)/exports.map: $(BUILD)/exports.list
+	(echo '{'; echo 'global:'; sed 's/$$/;/' $<; echo 'local: *;'; echo '};') >$@
+
+$(BUILD)/libholdfast.so: $(SHIM_OBJ) $(BUILD)/exports.map
 	$(CC) $(CFLAGS) $(SAN) $(SHIMLINK) -o $@ $(SHIM_OBJ) $(BSD_A) -lpthread
 
 $(BUILD)/libpure.a: $(PURE_OBJ)

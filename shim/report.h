@@ -35,12 +35,16 @@ struct hf_event {
 	uint32_t suppressed;               /* lines of this connection left out by the rate limit since the last one */
 };
 
+/* Enough for any event with the longest of every field; below PIPE_BUF, so that a pipe takes it whole or not at all. */
+enum { HF_LINE = 1536 };
+
 /* An event with every field marked "does not apply". */
 void hf_event_init(struct hf_event *event, enum hf_event_kind kind);
 
 /*
- * Open the sinks of CONFIG.  Called once from the constructor; PROG is the program's name and must live for ever.
- * A sink that cannot be opened is told on standard error once and left out.  CONFIG must outlive the library.
+ * Choose the sinks of CONFIG.  Called once from the constructor; PROG is the program's name and must live for ever.
+ * Opens nothing: descriptors are made with the first line a sink has to take (none for stderr and fd:N, ever).
+ * A sink that cannot work is told on standard error once.  CONFIG must outlive the library.
  */
 void hf_report_open(const struct hf_config *config, const char *prog);
 
@@ -50,13 +54,17 @@ void hf_report(const struct hf_event *event);
 /* Whether an event of this kind would be told at all: lets callers skip gathering its fields. */
 bool hf_report_wanted(enum hf_event_kind kind);
 
-/* One raw line on standard error, for what cannot wait for a sink: a wrong setting at load. */
+/* One raw line on standard error (a newline is added), for what cannot wait for a sink: a wrong setting at load. */
 void hf_report_stderr(const char *line);
 
-/* Whether FD belongs to a sink: close sweeps of the program skip it (TRAPS 18). A plain load, safe anywhere. */
+/*
+ * Whether FD belongs to a sink: close sweeps of the program skip it (TRAPS 18).  Plain loads for every other number;
+ * on a match one fstat(2), so that a number the program has come to own meanwhile is never called ours.
+ * Standard error and fd:0 to fd:2 are the program's.  Safe anywhere.
+ */
 bool hf_report_owns(int fd);
 
-/* The lowest descriptor owned by a sink, or INT_MAX: for close_range and closefrom. */
+/* The lowest descriptor >= FROM owned by a sink, or INT_MAX: for close_range and closefrom. */
 int hf_report_next_fd(int from);
 
 /*
@@ -66,8 +74,22 @@ int hf_report_next_fd(int from);
 void hf_report_stderr_replaced(void);
 
 /* Format EVENT as TEXT or JSON into BUF (always NUL-terminated, newline included); returns the length without NUL.
- * NOW is CLOCK_REALTIME. A line that does not fit is cut at a field boundary, never inside an escape. */
+ * NOW is CLOCK_REALTIME. A line that does not fit is cut at a field boundary, never inside an escape; if not even
+ * the first field fits, the result is empty. */
 size_t hf_report_format(char *buf, size_t size, enum hf_format format, const struct hf_event *event, const char *prog,
 			int pid, const struct timespec *now);
+
+/*
+ * The rate limit of one connection: ten lines at once, then one every ten seconds.  Zero is a fresh one.
+ * Pure; the caller serialises (two racing calls at worst miscount a line).  Not for events that come once in a
+ * connection's life (open, dead, closed): a connection that flapped before must not die untold.
+ */
+struct hf_rate {
+	uint64_t owed_until; /* ms: each line adds ten seconds here; more than 100 s ahead of now is too much */
+	uint32_t suppressed;
+};
+
+/* Whether a line may be told at NOW_MS (monotonic). If so, *SUPPRESSED is how many were not since the last one. */
+bool hf_rate_allow(struct hf_rate *rate, uint64_t now_ms, uint32_t *suppressed);
 
 #endif

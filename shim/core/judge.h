@@ -49,7 +49,8 @@ struct hf_evidence {
 	uint32_t segs_in;
 	uint32_t unread; /* SIOCINQ: bytes our program has not read */
 	enum hf_last_call last_call;
-	int error_seen; /* errno a hook saw the kernel deliver on this connection, 0 for none */
+	int error_seen;     /* errno a hook saw the kernel deliver on this connection, 0 for none */
+	bool error_pending; /* poll(2) says POLLERR: an error nobody has collected yet; looked at in CLOSE only */
 };
 
 /* What the operator asked for, in milliseconds; 0 switches an optional timeout off. */
@@ -66,19 +67,19 @@ struct hf_policy {
 	bool abort_on_half_close;
 };
 
-/* Per-connection memory.  Zero it through hf_judge_init() only. */
+/* Per-connection memory.  Zero it through hf_judge_init() only.  Times are absolute, 0 meaning "not". */
 struct hf_judge {
-	uint64_t since;             /* no verdict may count silence from before this: start, or end of a pause */
-	uint64_t life_at;           /* when the peer's kernel was last heard, as of the last look */
-	uint64_t asked_since;       /* when the oldest question still unanswered was put; 0: nothing asked */
-	uint64_t progress_at;       /* when our bytes last moved towards the peer (bytes_acked) or nothing waited */
-	uint64_t half_closed_since; /* when the half-closed connection was last heard moving, 0: not half-closed */
-	uint64_t owed_since;        /* when the peer began to owe a reply, 0: it owes none */
+	uint64_t since;       /* nothing from before this counts: start of the connection, or end of a pause of ours */
+	uint64_t life_at;     /* when the peer's kernel was last heard, as of the last look */
+	uint64_t asked_since; /* when the oldest question still unanswered was put */
+	uint64_t progress_at; /* when our bytes last moved towards the peer, or nothing waited */
+	uint64_t moved_at;    /* when bytes last moved in either direction */
+	uint64_t owed_since;  /* since when the peer owes a reply */
 	uint64_t last_look;
-	uint64_t bytes_acked, bytes_received, acked_at_reply;
+	uint64_t bytes_acked, bytes_received;
 	uint32_t segs_in;
 	uint8_t state; /* enum hf_tcp_state at the last look */
-	bool late, stalled, half_closed, half_close_told, dead, connecting;
+	bool connecting, sent, late, dead, stalled, half_closed, half_close_told;
 };
 
 /* What one look led to. */

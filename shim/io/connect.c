@@ -1,0 +1,163 @@
+/*
+ * Where connections begin: socket, connect, accept, listen; and shutdown.
+ */
+#include "io/adopt.h"
+#include "io/bound.h"
+#include "io/gate.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <netinet/in.h>
+
+static void note(int fd, hf_fd_entry entry)
+{
+	hf_fd_entry old;
+
+	hf_fdmap_set(fd, entry, &old);
+	if (HF_FD_KIND(old) == HF_FD_SLOT)
+		hf_release(old, fd);
+}
+
+int hf_socket(int domain, int type, int protocol)
+{
+	enum { TYPE_MASK = 0xf }; /* the rest is SOCK_NONBLOCK and SOCK_CLOEXEC, socket(2) */
+	int fd;
+	bool tcp;
+
+	hf_real_ready();
+	fd = hf_real.socket(domain, type, protocol);
+	if (fd < 0 || !hf_on() || hf_proc_borrowed())
+		return fd;
+	tcp = (domain == AF_INET || domain == AF_INET6) && (type & TYPE_MASK) == SOCK_STREAM &&
+	      (protocol == 0 || protocol == IPPROTO_TCP);
+	note(fd, tcp ? HF_FD_UNKNOWN | HF_FD_TCP_HINT : HF_FD_PASS);
+	return fd;
+}
+
+/* Whether FD, of which the map says ENTRY, is a TCP socket; remembers the answer. */
+static bool tcp_socket(int fd, hf_fd_entry entry)
+{
+	int tcp;
+
+	if (HF_FD_KIND(entry) != HF_FD_UNKNOWN)
+		return HF_FD_KIND(entry) == HF_FD_SLOT;
+	if (entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT))
+		return true;
+	tcp = hf_is_tcp(fd);
+	if (tcp >= 0)
+		hf_fdmap_replace(fd, entry, tcp > 0 ? HF_FD_UNKNOWN | HF_FD_TCP_HINT : HF_FD_PASS);
+	return tcp > 0;
+}
+
+/* connect(2) on a connection we know: the second call that collects the result of a non-blocking one, a mistake
+ * (EISCONN), a disconnect (AF_UNSPEC), or a new life after the first one ended. */
+static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int result = hf_real.connect(fd, addr, len);
+	int error = errno;
+
+	if (result == 0 && addr->sa_family == AF_UNSPEC)
+		hf_disown(fd, slot);
+	else if (result == 0)
+		hf_unbound(slot, fd);
+	else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
+		error = atomic_load(&slot->fate);
+	errno = error;
+	return result;
+}
+
+static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct hf_slot *slot = NULL;
+	int result, error;
+
+	/* With a bound on the attempt the watchdog must know of it before it starts, for it may block. */
+	if (hf_runtime.policy.connect_timeout != 0 && (slot = hf_adopt(fd, true, true, addr)) != NULL)
+		hf_bound(slot, fd);
+	result = hf_real.connect(fd, addr, len);
+	error = errno;
+	if (slot != NULL && atomic_load(&slot->fate) != 0 && result < 0)
+		error = atomic_load(&slot->fate);
+	if (result == 0 || error == EINPROGRESS || error == EINTR) {
+		if (slot == NULL && hf_runtime.policy.connect_timeout == 0)
+			hf_adopt(fd, true, result < 0, addr);
+		else if (slot != NULL && result == 0)
+			hf_unbound(slot, fd);
+	} else if (slot != NULL) {
+		hf_unbound(slot, fd);
+		hf_disown(fd, slot);
+	}
+	errno = error;
+	return result;
+}
+
+int hf_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	hf_fd_entry entry;
+	struct hf_slot *slot;
+	int refused;
+
+	hf_real_ready();
+	entry = hf_fdmap_get(fd);
+	if (!hf_on() || addr == NULL || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
+	    hf_proc_borrowed() || !tcp_socket(fd, entry))
+		return hf_real.connect(fd, addr, len);
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused == 0)
+		return connect_again(slot, fd, addr, len);
+	if (slot != NULL)
+		hf_disown(fd, slot); /* ended by us: this is a new attempt on the same socket */
+	if (addr->sa_family != AF_INET && addr->sa_family != AF_INET6)
+		return hf_real.connect(fd, addr, len);
+	return connect_new(fd, addr, len);
+}
+
+int hf___connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	return hf_connect(fd, addr, len);
+}
+
+/* FD came out of an accept on LISTENER. */
+static int accepted(int listener, int fd)
+{
+	int error = errno;
+
+	if (fd < 0 || !hf_on() || hf_proc_borrowed())
+		return fd;
+	if (tcp_socket(listener, hf_fdmap_get(listener)))
+		hf_adopt(fd, false, false, NULL);
+	else
+		note(fd, HF_FD_UNKNOWN);
+	errno = error;
+	return fd;
+}
+
+int hf_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	hf_real_ready();
+	return accepted(fd, hf_real.accept(fd, addr, len));
+}
+
+int hf_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	hf_real_ready();
+	return accepted(fd, hf_real.accept4(fd, addr, len, flags));
+}
+
+int hf_listen(int fd, int backlog)
+{
+	hf_real_ready();
+	return hf_real.listen(fd, backlog);
+}
+
+int hf_shutdown(int fd, int how)
+{
+	int refused;
+
+	hf_real_ready();
+	if (hf_gate(fd, HF_OTHER, &refused) != NULL && refused != 0) {
+		errno = refused;
+		return -1;
+	}
+	return hf_real.shutdown(fd, how);
+}

@@ -1,0 +1,188 @@
+/*
+ * The calls that move bytes.  In probe mode each is the program's own call, untouched, between two looks.
+ */
+#include "io/gate.h"
+#include "io/adopt.h"
+#include "sys.h"
+
+#define READS(type, name, args)  HF_THROUGH(type, fd, HF_READS, name, args)
+#define WRITES(type, name, args) HF_THROUGH(type, fd, HF_WRITES, name, args)
+
+ssize_t hf_read(int fd, void *buf, size_t size)
+{
+	READS(ssize_t, read, (fd, buf, size));
+}
+
+ssize_t hf___read(int fd, void *buf, size_t size)
+{
+	return hf_read(fd, buf, size);
+}
+
+/* The fortified names check the size of the buffer and end the program if it does not fit: theirs to do. */
+ssize_t hf___read_chk(int fd, void *buf, size_t size, size_t room)
+{
+	READS(ssize_t, __read_chk, (fd, buf, size, room));
+}
+
+ssize_t hf_readv(int fd, const struct iovec *iov, int count)
+{
+	READS(ssize_t, readv, (fd, iov, count));
+}
+
+ssize_t hf_preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	READS(ssize_t, preadv2, (fd, iov, count, at, flags));
+}
+
+ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	READS(ssize_t, preadv64v2, (fd, iov, count, at, flags));
+}
+
+ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
+{
+	READS(ssize_t, recv, (fd, buf, size, flags));
+}
+
+ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
+{
+	READS(ssize_t, __recv_chk, (fd, buf, size, room, flags));
+}
+
+ssize_t hf_recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	READS(ssize_t, recvfrom, (fd, buf, size, flags, addr, len));
+}
+
+ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *addr, socklen_t *len)
+{
+	READS(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len));
+}
+
+/* Descriptors that arrive with a message are new numbers: nothing known of them may be believed. */
+static void forget_received(const struct msghdr *msg)
+{
+	struct msghdr copy = *msg;
+
+	if (copy.msg_controllen < sizeof(struct cmsghdr))
+		return;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c != NULL; c = CMSG_NXTHDR(&copy, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; i++) {
+			int fd;
+			hf_fd_entry old;
+
+			__builtin_memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			hf_fdmap_set(fd, HF_FD_UNKNOWN, &old);
+			if (HF_FD_KIND(old) == HF_FD_SLOT)
+				hf_release(old, fd);
+		}
+	}
+}
+
+static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
+{
+	READS(ssize_t, recvmsg, (fd, msg, flags));
+}
+
+ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t got = recvmsg_through(fd, msg, flags);
+
+	if (hf_unlikely(got >= 0 && hf_on() && msg->msg_controllen != 0) && !hf_proc_borrowed())
+		forget_received(msg);
+	return got;
+}
+
+static int recvmmsg_through(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
+{
+	READS(int, recvmmsg, (fd, msgs, count, flags, timeout));
+}
+
+int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
+{
+	int got = recvmmsg_through(fd, msgs, count, flags, timeout);
+
+	for (int i = 0; i < got && hf_on(); i++)
+		if (hf_unlikely(msgs[i].msg_hdr.msg_controllen != 0) && !hf_proc_borrowed())
+			forget_received(&msgs[i].msg_hdr);
+	return got;
+}
+
+ssize_t hf_write(int fd, const void *buf, size_t size)
+{
+	WRITES(ssize_t, write, (fd, buf, size));
+}
+
+ssize_t hf___write(int fd, const void *buf, size_t size)
+{
+	return hf_write(fd, buf, size);
+}
+
+ssize_t hf_writev(int fd, const struct iovec *iov, int count)
+{
+	WRITES(ssize_t, writev, (fd, iov, count));
+}
+
+ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	WRITES(ssize_t, pwritev2, (fd, iov, count, at, flags));
+}
+
+ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	WRITES(ssize_t, pwritev64v2, (fd, iov, count, at, flags));
+}
+
+/* MSG_FASTOPEN is a connect in disguise (tcp(7)): what it opened is met as unknown by the next call. */
+ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
+{
+	WRITES(ssize_t, send, (fd, buf, size, flags));
+}
+
+ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
+{
+	return hf_send(fd, buf, size, flags);
+}
+
+ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *addr, socklen_t len)
+{
+	WRITES(ssize_t, sendto, (fd, buf, size, flags, addr, len));
+}
+
+ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	WRITES(ssize_t, sendmsg, (fd, msg, flags));
+}
+
+int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
+{
+	WRITES(int, sendmmsg, (fd, msgs, count, flags));
+}
+
+ssize_t hf_sendfile(int out, int in, off_t *at, size_t size)
+{
+	/* A zero here is the end of the file, not of the connection: hf_gate_after leaves it alone while it lives. */
+	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile, (out, in, at, size));
+}
+
+ssize_t hf_sendfile64(int out, int in, off_t *at, size_t size)
+{
+	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile64, (out, in, at, size));
+}
+
+static ssize_t splice_out(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
+{
+	HF_THROUGH(ssize_t, out, HF_WRITES, splice, (in, in_at, out, out_at, size, flags));
+}
+
+ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
+{
+	int refused;
+
+	/* One end is a pipe (splice(2)), so at most one is a connection. */
+	if (hf_gate(in, HF_READS, &refused) != NULL)
+		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags));
+	return splice_out(in, in_at, out, out_at, size, flags);
+}

@@ -1,0 +1,213 @@
+/*
+ * The calls that close, duplicate and configure descriptors: how the map keeps up with the kernel.
+ */
+#include "io/adopt.h"
+#include "io/gate.h"
+#include "sys.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+
+int hf_close(int fd)
+{
+	hf_fd_entry entry, mark;
+	int result, error;
+
+	hf_real_ready();
+	if (!hf_on())
+		return hf_real.close(fd);
+	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
+	 * loop that closes until it fails would otherwise never end. */
+	if (hf_unlikely(hf_report_owns(fd)))
+		return 0;
+	entry = hf_fdmap_get(fd);
+	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
+		return hf_real.close(fd);
+	entry = hf_fdmap_busy(fd, &mark);
+	result = hf_real.close(fd);
+	error = errno;
+	/* Linux has given the number back even when close reports an error, except EBADF (close(2)). */
+	hf_fdmap_unbusy(fd, mark, HF_FD_UNKNOWN);
+	if (HF_FD_KIND(entry) == HF_FD_SLOT)
+		hf_release(entry, fd);
+	errno = error;
+	return result;
+}
+
+int hf___close(int fd)
+{
+	return hf_close(fd);
+}
+
+/* The program closes FIRST to LAST: forget what the map knows of them. */
+static void forget_range(unsigned first, unsigned last)
+{
+	int end = hf_fdmap_end();
+	hf_fd_entry old;
+
+	for (unsigned fd = first; (int)fd < end && fd <= last; fd++) {
+		if (hf_fdmap_get((int)fd) == HF_FD_UNKNOWN)
+			continue;
+		hf_fdmap_set((int)fd, HF_FD_UNKNOWN, &old);
+		if (HF_FD_KIND(old) == HF_FD_SLOT)
+			hf_release(old, (int)fd);
+	}
+}
+
+/* close_range(2) around the descriptors that are ours. 0 or -errno. */
+static int close_around(unsigned first, unsigned last, int flags)
+{
+	while (first <= last) {
+		int ours = first <= INT_MAX ? hf_report_next_fd((int)first) : INT_MAX;
+		unsigned stop = (unsigned)ours <= last && ours != INT_MAX ? (unsigned)ours : last + 1;
+		int error;
+
+		/* stop is 0 when last is UINT_MAX: stop - 1 is then the end of the range all the same. */
+		if (stop != first) {
+			error = (int)hf_sys3(SYS_close_range, first, stop - 1, flags);
+			if (error < 0)
+				return error;
+		}
+		if (ours == INT_MAX || (unsigned)ours > last)
+			return 0;
+		first = (unsigned)ours + 1;
+		flags &= ~(int)CLOSE_RANGE_UNSHARE;
+	}
+	return 0;
+}
+
+int hf_close_range(unsigned first, unsigned last, int flags)
+{
+	int error;
+
+	hf_real_ready();
+	if (!hf_on() || first > last || ((unsigned)flags & CLOSE_RANGE_CLOEXEC) != 0 || hf_proc_borrowed()) {
+		if (hf_real.close_range != NULL)
+			return hf_real.close_range(first, last, flags);
+		error = (int)hf_sys3(SYS_close_range, first, last, flags);
+	} else {
+		error = close_around(first, last, flags);
+		if (error == 0)
+			forget_range(first, last);
+	}
+	if (error < 0) {
+		errno = -error;
+		return -1;
+	}
+	return 0;
+}
+
+void hf_closefrom(int first)
+{
+	unsigned from = first > 0 ? (unsigned)first : 0;
+
+	hf_real_ready();
+	if (!hf_on() || hf_proc_borrowed()) {
+		if (hf_real.closefrom != NULL)
+			hf_real.closefrom(first);
+		else
+			(void)hf_sys3(SYS_close_range, from, UINT_MAX, 0);
+		return;
+	}
+	(void)close_around(from, UINT_MAX, 0);
+	forget_range(from, UINT_MAX);
+}
+
+/* COPY is a duplicate of FD made just now; it replaced what the map said of that number. */
+static void duplicated(int fd, int copy)
+{
+	hf_fd_entry entry = hf_fdmap_get(fd), old;
+	struct hf_slot *slot = NULL;
+
+	if (HF_FD_KIND(entry) == HF_FD_SLOT) {
+		slot = hf_slot_of(entry);
+		if (slot == NULL || !hf_slot_hold(slot))
+			entry = HF_FD_UNKNOWN;
+	} else if (HF_FD_KIND(entry) == HF_FD_BUSY) {
+		entry = HF_FD_UNKNOWN;
+	}
+	hf_fdmap_set(copy, entry, &old);
+	if (HF_FD_KIND(old) == HF_FD_SLOT)
+		hf_release(old, copy);
+}
+
+int hf_dup(int fd)
+{
+	int copy;
+
+	hf_real_ready();
+	copy = hf_real.dup(fd);
+	if (copy >= 0 && hf_on() && !hf_proc_borrowed())
+		duplicated(fd, copy);
+	return copy;
+}
+
+/* dup2 and dup3 close TO and fill it in one step; meanwhile its entry is busy. No lock: nothing to deadlock on. */
+static int dup_onto(int from, int to, int flags, bool three)
+{
+	hf_fd_entry entry, mark;
+	int result, error;
+
+	hf_real_ready();
+	if (!hf_on() || from == to || to < 0 || hf_proc_borrowed())
+		return three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
+	entry = hf_fdmap_busy(to, &mark);
+	result = three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
+	error = errno;
+	hf_fdmap_unbusy(to, mark, result < 0 ? entry : HF_FD_UNKNOWN);
+	if (result >= 0) {
+		duplicated(from, to);
+		if (HF_FD_KIND(entry) == HF_FD_SLOT)
+			hf_release(entry, to);
+		if (to == STDERR_FILENO)
+			hf_report_stderr_replaced();
+	}
+	errno = error;
+	return result;
+}
+
+int hf_dup2(int from, int to)
+{
+	return dup_onto(from, to, 0, false);
+}
+
+int hf___dup2(int from, int to)
+{
+	return dup_onto(from, to, 0, false);
+}
+
+int hf_dup3(int from, int to, int flags)
+{
+	return dup_onto(from, to, flags, true);
+}
+
+static int fcntl_result(int fd, int op, int result)
+{
+	if (result >= 0 && (op == F_DUPFD || op == F_DUPFD_CLOEXEC) && hf_on() && !hf_proc_borrowed())
+		duplicated(fd, result);
+	return result;
+}
+
+int hf_fcntl(int fd, int op, long arg)
+{
+	hf_real_ready();
+	return fcntl_result(fd, op, hf_real.fcntl(fd, op, arg));
+}
+
+int hf_fcntl64(int fd, int op, long arg)
+{
+	hf_real_ready();
+	return fcntl_result(fd, op, (hf_real.fcntl64 != NULL ? hf_real.fcntl64 : hf_real.fcntl)(fd, op, arg));
+}
+
+int hf___fcntl(int fd, int op, long arg)
+{
+	return hf_fcntl(fd, op, arg);
+}
+
+int hf_ioctl(int fd, unsigned long op, long arg)
+{
+	hf_real_ready();
+	return hf_real.ioctl(fd, op, arg);
+}

@@ -1,0 +1,123 @@
+#include "io/gate.h"
+#include "io/adopt.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+
+/* Errors by which the kernel itself says that the path is dead; it says so once, we say so until close. */
+static bool kernel_says_dead(int error)
+{
+	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
+}
+
+static int tcp_state(int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	/* The first byte of struct tcp_info is tcpi_state; a short buffer is filled as far as it goes. */
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
+}
+
+/* What the peer sent before it died may still be read: the error comes after the last byte, as in the kernel. */
+static bool tail_unread(int fd)
+{
+	int unread = 0;
+
+	return hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0;
+}
+
+/* Inherited by fork: this process's watchdog takes the connection over on its first use here. */
+static void claim(struct hf_slot *slot, uint32_t epoch)
+{
+	uint32_t seen = atomic_load(&slot->epoch);
+
+	if (seen == epoch || !atomic_compare_exchange_strong(&slot->epoch, &seen, epoch))
+		return;
+	atomic_store(&slot->stage, HF_STAGE_IDLE);
+	if (atomic_load(&slot->fate) == 0) {
+		atomic_store(&slot->guard, epoch);
+		hf_watch_give(slot);
+	}
+}
+
+struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
+{
+	hf_fd_entry entry;
+	struct hf_slot *slot = NULL;
+	uint32_t epoch;
+	bool forked;
+	int fate;
+
+	*refused = 0;
+	if (fd < 0 || fd >= HF_FDMAP_MAX)
+		return NULL;
+	/* A child that shares our memory has its own descriptors: what it does must not change our view. */
+	if (hf_proc_borrowed())
+		return NULL;
+	epoch = hf_proc_enter(&forked);
+	if (forked)
+		hf_watch_forked();
+	entry = hf_fdmap_get(fd);
+	if (HF_FD_KIND(entry) == HF_FD_SLOT) {
+		slot = hf_slot_of(entry);
+		if (slot == NULL)
+			hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN);
+	}
+	if (slot == NULL)
+		return hf_adopt_unknown(fd, hf_fdmap_get(fd));
+	claim(slot, epoch);
+	fate = atomic_load(&slot->fate);
+	if (fate == 0)
+		return slot;
+	/* The number may have been closed behind our back and stand for something healthy now. */
+	if (!hf_same_socket(fd, slot)) {
+		hf_disown(fd, slot);
+		return hf_adopt_unknown(fd, hf_fdmap_get(fd));
+	}
+	if (way == HF_READS && tail_unread(fd))
+		return slot;
+	*refused = fate;
+	return slot;
+}
+
+long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
+{
+	int error = result < 0 ? errno : 0;
+	int fate = atomic_load(&slot->fate);
+
+	if (result < 0 && (error == EAGAIN || error == EINTR || error == EINPROGRESS || error == EFAULT))
+		return result;
+	if (result < 0 && (error == ENOTSOCK || error == EBADF)) {
+		hf_disown(fd, slot);
+		errno = error;
+		return result;
+	}
+	if (fate == 0 && result < 0 && kernel_says_dead(error) && atomic_load(&slot->connecting) == 0 &&
+	    tcp_state(fd) == HF_TCP_CLOSE) {
+		/* The kernel gave up first (its own limits, or the program's stricter ones). */
+		atomic_store(&slot->error_seen, error);
+		atomic_store(&slot->fate, ETIMEDOUT);
+		atomic_store(&slot->guard, 0);
+		hf_watch_poke(slot);
+		fate = ETIMEDOUT;
+		/* This once the program gets the kernel's own word, EHOSTUNREACH for example. */
+		errno = error;
+		return result;
+	}
+	if (result < 0 && (error == ECONNRESET || error == EPIPE) && fate == 0) {
+		atomic_store(&slot->error_seen, error);
+		hf_watch_poke(slot);
+	}
+	/* Woken by the watchdog's ending of the connection: whatever the kernel calls it, it was a timeout.  A zero is
+	 * left alone for a zero-length request, which no caller can tell from success. */
+	if (fate != 0 && way != HF_OTHER && hf_same_socket(fd, slot)) {
+		errno = fate;
+		return -1;
+	}
+	errno = error != 0 ? error : errno;
+	return result;
+}

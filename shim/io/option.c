@@ -1,0 +1,119 @@
+/*
+ * Socket options the library shares with the program: the kernel gets the stricter keepalive, the program keeps seeing
+ * its own; SO_ERROR tells the verdict.
+ */
+#include "io/adopt.h"
+#include "io/gate.h"
+#include "watch/watch.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+/* What the program set, for an option we may have changed under it. */
+static bool program_value(struct hf_slot *slot, int level, int name, int *value)
+{
+	bool tuned = atomic_load(&slot->tuned) != 0;
+
+	if (level == SOL_SOCKET && name == SO_KEEPALIVE && tuned)
+		*value = atomic_load(&slot->program_on);
+	else if (level == SOL_TCP && name == TCP_KEEPIDLE && tuned)
+		*value = atomic_load(&slot->program_idle);
+	else if (level == SOL_TCP && name == TCP_KEEPINTVL && tuned)
+		*value = atomic_load(&slot->program_intvl);
+	else if (level == SOL_TCP && name == TCP_KEEPCNT && tuned)
+		*value = atomic_load(&slot->program_cnt);
+	else if (level == SOL_TCP && name == TCP_USER_TIMEOUT && atomic_load(&slot->bounded) != 0)
+		*value = (int)atomic_load(&slot->program_user_timeout);
+	else
+		return false;
+	return true;
+}
+
+static void put(void *value, const socklen_t *len, int number)
+{
+	memcpy(value, &number, *len < sizeof(number) ? *len : sizeof(number));
+}
+
+/* SO_ERROR on SLOT gave NUMBER (the kernel tells it once): what the program should see. */
+static int verdict(struct hf_slot *slot, int fd, int refused, int number)
+{
+	int fate = atomic_load(&slot->fate), error = errno;
+
+	if (refused != 0)
+		return refused;
+	if (number == 0)
+		return 0;
+	errno = number;
+	(void)hf_gate_after(slot, fd, HF_OTHER, -1);
+	errno = error;
+	return fate != 0 ? fate : number;
+}
+
+int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	struct hf_slot *slot;
+	int refused, result, number;
+
+	hf_real_ready();
+	/* Only these levels and names are ours; all others cost one comparison. */
+	if (level != SOL_TCP && (level != SOL_SOCKET || (name != SO_KEEPALIVE && name != SO_ERROR)))
+		return hf_real.getsockopt(fd, level, name, value, len);
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	/* The kernel judges the arguments in any case. */
+	result = hf_real.getsockopt(fd, level, name, value, len);
+	if (slot == NULL || result != 0)
+		return result;
+	if (level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(number)) {
+		memcpy(&number, value, sizeof(number));
+		put(value, len, verdict(slot, fd, refused, number));
+	} else if (program_value(slot, level, name, &number)) {
+		put(value, len, number);
+	}
+	return result;
+}
+
+/* Record what the program has just set, and give the kernel the stricter of the two again. */
+static void remember(struct hf_slot *slot, int fd, int level, int name, int value)
+{
+	if (level == SOL_TCP && name == TCP_USER_TIMEOUT) {
+		atomic_store(&slot->bounded, 0);
+		return;
+	}
+	if (atomic_load(&slot->tuned) == 0)
+		return;
+	if (level == SOL_SOCKET && name == SO_KEEPALIVE)
+		atomic_store(&slot->program_on, value != 0);
+	else if (level == SOL_TCP && name == TCP_KEEPIDLE)
+		atomic_store(&slot->program_idle, (uint16_t)value);
+	else if (level == SOL_TCP && name == TCP_KEEPINTVL)
+		atomic_store(&slot->program_intvl, (uint16_t)value);
+	else if (level == SOL_TCP && name == TCP_KEEPCNT)
+		atomic_store(&slot->program_cnt, (uint16_t)value);
+	else
+		return;
+	hf_watch_retune(slot, fd);
+}
+
+int hf_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	struct hf_slot *slot;
+	int refused, result, number, error;
+
+	hf_real_ready();
+	if (level != SOL_TCP && (level != SOL_SOCKET || name != SO_KEEPALIVE))
+		return hf_real.setsockopt(fd, level, name, value, len);
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	if (refused != 0) {
+		errno = refused;
+		return -1;
+	}
+	result = hf_real.setsockopt(fd, level, name, value, len);
+	if (slot == NULL || result != 0 || len < sizeof(number))
+		return result;
+	error = errno;
+	memcpy(&number, value, sizeof(number));
+	remember(slot, fd, level, name, number);
+	errno = error;
+	return result;
+}

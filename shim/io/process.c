@@ -1,0 +1,173 @@
+/*
+ * The calls that change what the process is: forks, namespaces, credentials, sandboxes.
+ */
+#include "io/gate.h"
+#include "watch/watch.h"
+
+#include <linux/prctl.h>
+#include <sched.h>
+
+static pid_t forked(pid_t pid)
+{
+	bool fresh;
+
+	/* Not needed for correctness (the epoch page tells), but it gives the child a clean start. */
+	if (pid == 0 && hf_on()) {
+		int error = errno;
+
+		(void)hf_proc_enter(&fresh);
+		if (fresh)
+			hf_watch_forked();
+		errno = error;
+	}
+	return pid;
+}
+
+pid_t hf_fork(void)
+{
+	hf_real_ready();
+	return forked(hf_real.fork());
+}
+
+pid_t hf__Fork(void)
+{
+	hf_real_ready();
+	if (hf_real._Fork == NULL) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return forked(hf_real._Fork());
+}
+
+/*
+ * Credentials, capabilities and namespaces belong to the thread in the kernel, and some may be changed by a
+ * single-threaded process only.  The watchdog is away during the change and comes back with what the program has
+ * become: it never keeps a privilege the program has dropped.
+ */
+#define ALONE(name, args)                           \
+	do {                                        \
+		bool was_;                          \
+		int result_, error_;                \
+		hf_real_ready();                    \
+		if (!hf_on() || hf_proc_borrowed()) \
+			return hf_real.name args;   \
+		was_ = hf_watch_suspend();          \
+		result_ = hf_real.name args;        \
+		error_ = errno;                     \
+		if (was_)                           \
+			hf_watch_resume();          \
+		errno = error_;                     \
+		return result_;                     \
+	} while (0)
+
+int hf_unshare(int flags)
+{
+	ALONE(unshare, (flags));
+}
+
+int hf_setns(int fd, int type)
+{
+	ALONE(setns, (fd, type));
+}
+
+int hf_setuid(uid_t uid)
+{
+	ALONE(setuid, (uid));
+}
+
+int hf_setgid(gid_t gid)
+{
+	ALONE(setgid, (gid));
+}
+
+int hf_seteuid(uid_t uid)
+{
+	ALONE(seteuid, (uid));
+}
+
+int hf_setegid(gid_t gid)
+{
+	ALONE(setegid, (gid));
+}
+
+int hf_setreuid(uid_t real, uid_t effective)
+{
+	ALONE(setreuid, (real, effective));
+}
+
+int hf_setregid(gid_t real, gid_t effective)
+{
+	ALONE(setregid, (real, effective));
+}
+
+int hf_setresuid(uid_t real, uid_t effective, uid_t saved)
+{
+	ALONE(setresuid, (real, effective, saved));
+}
+
+int hf_setresgid(gid_t real, gid_t effective, gid_t saved)
+{
+	ALONE(setresgid, (real, effective, saved));
+}
+
+int hf_setgroups(size_t count, const gid_t *groups)
+{
+	ALONE(setgroups, (count, groups));
+}
+
+int hf_initgroups(const char *user, gid_t group)
+{
+	ALONE(initgroups, (user, group));
+}
+
+int hf_capset(void *header, const void *data)
+{
+	ALONE(capset, (header, data));
+}
+
+/*
+ * A seccomp filter may kill the process for any system call its author did not expect, and ours are not expected:
+ * from here on the library makes none.  Connections already tuned keep the kernel's keepalive.
+ */
+static void step_aside(void)
+{
+	struct hf_event event;
+
+	hf_event_init(&event, HF_EV_CONFIG);
+	event.detail = "the program is entering a seccomp sandbox: its connections are no longer watched";
+	if (hf_report_wanted(HF_EV_CONFIG))
+		hf_report(&event);
+	hf_watch_suspend();
+}
+
+bool hf_sandbox_enter(void)
+{
+	if (!hf_on() || hf_proc_borrowed())
+		return false;
+	step_aside();
+	atomic_store(&hf_runtime.on, false);
+	return true;
+}
+
+void hf_sandbox_failed(void)
+{
+	atomic_store(&hf_runtime.on, true);
+	hf_watch_resume();
+}
+
+int hf_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	int result, error;
+	bool entered;
+
+	hf_real_ready();
+	if (op != PR_SET_SECCOMP)
+		return hf_real.prctl(op, a, b, c, d);
+	entered = hf_sandbox_enter();
+	result = hf_real.prctl(op, a, b, c, d);
+	error = errno;
+	if (entered && result != 0)
+		hf_sandbox_failed();
+	errno = error;
+	return result;
+}

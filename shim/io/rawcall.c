@@ -1,0 +1,131 @@
+/*
+ * syscall(3): the back door by which libuv, nginx, perl and libpython make socket calls.
+ *
+ * The numbers that concern descriptors go the same way as the functions of that name; all others are passed to the
+ * kernel as they are.
+ */
+#include "io/adopt.h"
+#include "io/gate.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <linux/seccomp.h>
+
+bool hf_sandbox_enter(void);
+void hf_sandbox_failed(void);
+
+static long plain(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long result = hf_sys6(nr, a, b, c, d, e, f);
+
+	if (hf_unlikely(result < 0 && result > -4096)) {
+		errno = (int)-result;
+		return -1;
+	}
+	return result;
+}
+
+static long seccomp_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+	/* Asking what is available sets nothing. */
+	bool sets = a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER;
+	bool entered = sets && hf_sandbox_enter();
+	long result = plain(nr, a, b, c, d, e, f);
+	int error = errno;
+
+	if (entered && result != 0)
+		hf_sandbox_failed();
+	errno = error;
+	return result;
+}
+
+/* Credentials changed behind libc's back: for this thread only, which the watchdog must not outlive as it was. */
+static long alone(long nr, long a, long b, long c, long d, long e, long f)
+{
+	bool was = hf_on() && !hf_proc_borrowed() && hf_watch_suspend();
+	long result = plain(nr, a, b, c, d, e, f);
+	int error = errno;
+
+	if (was)
+		hf_watch_resume();
+	errno = error;
+	return result;
+}
+
+long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	switch (nr) {
+	case SYS_read:
+		return hf_read((int)a, (void *)b, (size_t)c);
+	case SYS_write:
+		return hf_write((int)a, (const void *)b, (size_t)c);
+	case SYS_readv:
+		return hf_readv((int)a, (const struct iovec *)b, (int)c);
+	case SYS_writev:
+		return hf_writev((int)a, (const struct iovec *)b, (int)c);
+	case SYS_recvfrom:
+		return hf_recvfrom((int)a, (void *)b, (size_t)c, (int)d, (struct sockaddr *)e, (socklen_t *)f);
+	case SYS_sendto:
+		return hf_sendto((int)a, (const void *)b, (size_t)c, (int)d, (const struct sockaddr *)e, (socklen_t)f);
+	case SYS_recvmsg:
+		return hf_recvmsg((int)a, (struct msghdr *)b, (int)c);
+	case SYS_sendmsg:
+		return hf_sendmsg((int)a, (const struct msghdr *)b, (int)c);
+	case SYS_recvmmsg:
+		return hf_recvmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d, (struct timespec *)e);
+	case SYS_sendmmsg:
+		return hf_sendmmsg((int)a, (struct mmsghdr *)b, (unsigned)c, (int)d);
+	case SYS_sendfile:
+		return hf_sendfile((int)a, (int)b, (off_t *)c, (size_t)d);
+	case SYS_splice:
+		return hf_splice((int)a, (off_t *)b, (int)c, (off_t *)d, (size_t)e, (unsigned)f);
+	case SYS_socket:
+		return hf_socket((int)a, (int)b, (int)c);
+	case SYS_connect:
+		return hf_connect((int)a, (const struct sockaddr *)b, (socklen_t)c);
+	case SYS_accept:
+		return hf_accept((int)a, (struct sockaddr *)b, (socklen_t *)c);
+	case SYS_accept4:
+		return hf_accept4((int)a, (struct sockaddr *)b, (socklen_t *)c, (int)d);
+	case SYS_shutdown:
+		return hf_shutdown((int)a, (int)b);
+	case SYS_getsockopt:
+		return hf_getsockopt((int)a, (int)b, (int)c, (void *)d, (socklen_t *)e);
+	case SYS_setsockopt:
+		return hf_setsockopt((int)a, (int)b, (int)c, (const void *)d, (socklen_t)e);
+	case SYS_close:
+		return hf_close((int)a);
+	case SYS_close_range:
+		return hf_close_range((unsigned)a, (unsigned)b, (int)c);
+	case SYS_dup:
+		return hf_dup((int)a);
+#ifdef SYS_dup2
+	case SYS_dup2:
+		return hf_dup2((int)a, (int)b);
+#endif
+	case SYS_dup3:
+		return hf_dup3((int)a, (int)b, (int)c);
+	case SYS_fcntl:
+		return hf_fcntl((int)a, (int)b, c);
+	case SYS_epoll_ctl:
+		return hf_epoll_ctl((int)a, (int)b, (int)c, (struct epoll_event *)d);
+	case SYS_seccomp:
+		return seccomp_call(nr, a, b, c, d, e, f);
+	case SYS_prctl:
+		return hf_prctl((int)a, (unsigned long)b, (unsigned long)c, (unsigned long)d, (unsigned long)e);
+	case SYS_setuid:
+	case SYS_setgid:
+	case SYS_setreuid:
+	case SYS_setregid:
+	case SYS_setresuid:
+	case SYS_setresgid:
+	case SYS_setgroups:
+	case SYS_capset:
+	case SYS_unshare:
+	case SYS_setns:
+	case SYS_exit: /* of the last thread the program knows of: the process must end */
+		return alone(nr, a, b, c, d, e, f);
+	default:
+		return plain(nr, a, b, c, d, e, f);
+	}
+}

@@ -1,0 +1,121 @@
+/*
+ * The constructor.  Runs before those of every other object (-z initfirst), even libc's own, and therefore takes its
+ * arguments from the dynamic linker and uses nothing of libc that needs initialising.
+ */
+#include "io/gate.h"
+#include "report.h"
+#include "sys.h"
+
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+struct hf_runtime hf_runtime;
+
+static const char *variable(const char *name, void *arg)
+{
+	size_t len = strlen(name);
+
+	for (char **env = arg; env != NULL && *env != NULL; env++)
+		if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+			return *env + len + 1;
+	return NULL;
+}
+
+static void complain(const char *line, void *arg)
+{
+	static const char prefix[] = "holdfast: ";
+	char buf[1024];
+	size_t len = strlen(line);
+
+	(void)arg;
+	if (len > sizeof(buf) - sizeof(prefix))
+		len = sizeof(buf) - sizeof(prefix);
+	memcpy(buf, prefix, sizeof(prefix) - 1);
+	memcpy(buf + sizeof(prefix) - 1, line, len);
+	buf[sizeof(prefix) - 1 + len] = '\0';
+	hf_report_stderr(buf);
+}
+
+/* The auxiliary vector follows the environment's NULL (getauxval(3) is libc's, not yet initialised). */
+static unsigned long auxiliary(char **envp, unsigned long type)
+{
+	const ElfW(auxv_t) * aux;
+
+	while (*envp != NULL)
+		envp++;
+	for (aux = (const void *)(envp + 1); aux->a_type != AT_NULL; aux++)
+		if (aux->a_type == type)
+			return aux->a_un.a_val;
+	return 0;
+}
+
+/* The last part of the path the program was started by: the name its operator types. For a script, the script's. */
+static void take_name(char **argv, char **envp)
+{
+	const char *path = (const char *)auxiliary(envp, AT_EXECFN);
+	const char *slash;
+	size_t len;
+
+	if (path == NULL)
+		path = argv[0] != NULL ? argv[0] : "?";
+	slash = strrchr(path, '/');
+	if (slash != NULL)
+		path = slash + 1;
+	len = strlen(path);
+	if (len >= sizeof(hf_runtime.prog))
+		len = sizeof(hf_runtime.prog) - 1;
+	memcpy(hf_runtime.prog, path, len);
+	hf_runtime.prog[len] = '\0';
+}
+
+/* A setting that asks for what this version does not do is told; the connections are then probed. */
+static void tell_unavailable(const struct hf_config *config)
+{
+	bool wrap = config->mode == HF_MODE_WRAP;
+
+	for (size_t i = 0; i < config->nrules; i++)
+		wrap = wrap || config->rules[i].mode == HF_MODE_WRAP;
+	if (wrap)
+		complain("wrap mode is not part of this version: those connections are watched in probe mode", NULL);
+	if (config->on_dead == HF_RECONNECT)
+		complain("HOLDFAST_ON_DEAD: \"reconnect\" is not part of this version: dead connections are ended "
+			 "(abort)",
+			 NULL);
+}
+
+static void take_policy(const struct hf_config *config, struct hf_policy *policy)
+{
+	policy->interval = config->interval;
+	policy->timeout = config->timeout;
+	policy->abort_on_dead = config->on_dead != HF_REPORT;
+	policy->reply_timeout = config->reply_timeout;
+	policy->abort_on_unanswered = config->on_unanswered != HF_REPORT;
+	policy->connect_timeout = config->connect_timeout;
+	policy->stall_timeout = config->stall_timeout;
+	policy->abort_on_stall = config->on_stall == HF_ABORT;
+	policy->half_close_timeout = config->half_close_timeout;
+	policy->abort_on_half_close = config->on_half_close == HF_ABORT;
+	hf_runtime.note_order = config->reply_timeout != 0;
+}
+
+/* glibc passes these three to every constructor. */
+static __attribute__((constructor)) void boot(int argc, char **argv, char **envp)
+{
+	struct hf_config *config = &hf_runtime.config;
+
+	(void)argc;
+	hf_real_resolve();
+	/* Set-uid and the like: the environment is somebody else's (ld.so(8), secure-execution mode). Stand aside. */
+	if (argv == NULL || envp == NULL || auxiliary(envp, AT_SECURE) != 0)
+		return;
+	take_name(argv, envp);
+	hf_config_read(config, variable, complain, envp);
+	if (!hf_config_acts_in(config, hf_runtime.prog) || (config->mode == HF_MODE_OFF && config->nrules == 0))
+		return;
+	tell_unavailable(config);
+	take_policy(config, &hf_runtime.policy);
+	(void)hf_proc_init();
+	hf_report_open(config, hf_runtime.prog);
+	atomic_store(&hf_runtime.on, true);
+}

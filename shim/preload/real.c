@@ -1,0 +1,163 @@
+#include "preload/real.h"
+
+#include <elf.h>
+#include <link.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct hf_real hf_real;
+
+/* Where our own dynamic section is: how we find ourselves in the linker's list. */
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+/* What a look-up needs of one object. */
+struct object {
+	const ElfW(Sym) * symbols;
+	const char *strings;
+	const ElfW(Versym) * versions;
+	const uint32_t *gnu_hash;
+	const ElfW(Word) * sysv_hash;
+	ElfW(Addr) base;
+};
+
+/* glibc stores relocated addresses in the dynamic section on the architectures we know; the vdso's is read-only and
+ * keeps offsets. */
+static uintptr_t address(const struct link_map *map, ElfW(Addr) value)
+{
+	return value < map->l_addr ? map->l_addr + value : value;
+}
+
+static bool object_read(const struct link_map *map, struct object *object)
+{
+	memset(object, 0, sizeof(*object));
+	object->base = map->l_addr;
+	if (map->l_ld == NULL)
+		return false;
+	for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
+		uintptr_t at = address(map, d->d_un.d_ptr);
+
+		if (d->d_tag == DT_SYMTAB)
+			object->symbols = (const void *)at;
+		else if (d->d_tag == DT_STRTAB)
+			object->strings = (const void *)at;
+		else if (d->d_tag == DT_VERSYM)
+			object->versions = (const void *)at;
+		else if (d->d_tag == DT_GNU_HASH)
+			object->gnu_hash = (const void *)at;
+		else if (d->d_tag == DT_HASH)
+			object->sysv_hash = (const void *)at;
+	}
+	return object->symbols != NULL && object->strings != NULL &&
+	       (object->gnu_hash != NULL || object->sysv_hash != NULL);
+}
+
+/* The address of symbol INDEX if it defines NAME in its default version. */
+static void *symbol_match(const struct object *object, uint32_t index, const char *name)
+{
+	enum { VERSION_HIDDEN = 0x8000 };
+	const ElfW(Sym) *sym = &object->symbols[index];
+	unsigned type = ELF64_ST_TYPE(sym->st_info);
+
+	if (sym->st_shndx == SHN_UNDEF || sym->st_value == 0 || (type != STT_FUNC && type != STT_GNU_IFUNC))
+		return NULL;
+	if (ELF64_ST_BIND(sym->st_info) == STB_LOCAL || strcmp(object->strings + sym->st_name, name) != 0)
+		return NULL;
+	if (object->versions != NULL && (object->versions[index] & VERSION_HIDDEN) != 0)
+		return NULL;
+	if (type == STT_GNU_IFUNC)
+		return ((void *(*)(void))(object->base + sym->st_value))();
+	return (void *)(object->base + sym->st_value);
+}
+
+static uint32_t gnu_hash_of(const char *name)
+{
+	uint32_t h = 5381;
+
+	for (const unsigned char *p = (const unsigned char *)name; *p != '\0'; p++)
+		h = h * 33 + *p;
+	return h;
+}
+
+/* The layout of DT_GNU_HASH: nbuckets, first symbol, bloom words, bloom shift; bloom; buckets; chains. */
+static void *gnu_lookup(const struct object *object, const char *name, uint32_t hash)
+{
+	const uint32_t *head = object->gnu_hash;
+	uint32_t nbuckets = head[0], first = head[1], nbloom = head[2], shift = head[3];
+	const ElfW(Addr) *bloom = (const void *)(head + 4);
+	const uint32_t *buckets = (const void *)(bloom + nbloom);
+	const uint32_t *chains = buckets + nbuckets;
+	const unsigned bits = sizeof(ElfW(Addr)) * 8;
+	uint32_t index;
+
+	if (nbuckets == 0 || nbloom == 0)
+		return NULL;
+	ElfW(Addr) word = bloom[(hash / bits) % nbloom];
+
+	if (((word >> (hash % bits)) & (word >> ((hash >> shift) % bits)) & 1) == 0)
+		return NULL;
+	index = buckets[hash % nbuckets];
+	if (index < first)
+		return NULL;
+	for (;; index++) {
+		uint32_t link = chains[index - first];
+		void *found;
+
+		if ((link | 1) == (hash | 1) && (found = symbol_match(object, index, name)) != NULL)
+			return found;
+		if ((link & 1) != 0)
+			return NULL;
+	}
+}
+
+static void *object_lookup(const struct object *object, const char *name, uint32_t hash)
+{
+	if (object->gnu_hash != NULL)
+		return gnu_lookup(object, name, hash);
+	for (uint32_t i = 0; i < object->sysv_hash[1]; i++) {
+		void *found = symbol_match(object, i, name);
+
+		if (found != NULL)
+			return found;
+	}
+	return NULL;
+}
+
+/* The C library and whatever else is loaded behind us; far more than any program preloads or links. */
+enum { MAX_OBJECTS = 512 };
+
+void hf_real_resolve(void)
+{
+	static const struct {
+		const char *name;
+		size_t offset;
+	} names[] = {
+#define X(ret, name, params, args) {#name, offsetof(struct hf_real, name)},
+		HF_CALLS(X)
+#undef X
+	};
+	enum { COUNT = sizeof(names) / sizeof(names[0]) };
+	const struct link_map *map = _r_debug.r_map;
+	uint32_t hashes[COUNT];
+	void *found[COUNT];
+	int objects = 0;
+
+	for (size_t i = 0; i < COUNT; i++) {
+		hashes[i] = gnu_hash_of(names[i].name);
+		found[i] = NULL;
+	}
+	while (map != NULL && map->l_ld != _DYNAMIC)
+		map = map->l_next;
+	for (map = map != NULL ? map->l_next : NULL; map != NULL && objects < MAX_OBJECTS; map = map->l_next) {
+		struct object object;
+
+		if (!object_read(map, &object))
+			continue;
+		objects++;
+		for (size_t i = 0; i < COUNT; i++)
+			if (found[i] == NULL)
+				found[i] = object_lookup(&object, names[i].name, hashes[i]);
+	}
+	for (size_t i = 0; i < COUNT; i++)
+		__atomic_store_n((void **)((char *)&hf_real + names[i].offset), found[i], __ATOMIC_RELAXED);
+}

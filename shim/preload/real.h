@@ -1,0 +1,32 @@
+/*
+ * The next definition of each interposed name: libc's, or that of another library preloaded behind this one.
+ *
+ * Found by walking the dynamic linker's own list of objects, not by dlsym(3): dlsym allocates when it fails and takes
+ * locks, and the allocator, if it is itself preloaded, calls us.  The walk allocates nothing, takes no lock and works
+ * before any constructor.  Written once by hf_real_resolve(); read-only afterwards.
+ */
+#ifndef HOLDFAST_PRELOAD_REAL_H
+#define HOLDFAST_PRELOAD_REAL_H
+
+#include "preload/names.h"
+
+#include <stdbool.h>
+
+struct hf_real {
+#define X(ret, name, params, args) ret(*name) params;
+	HF_CALLS(X)
+#undef X
+};
+
+extern struct hf_real hf_real;
+
+/* Fill hf_real; idempotent, callable from several threads at once (all write the same values).  A name the C library
+ * does not have (an older glibc) stays NULL. */
+void hf_real_resolve(void);
+
+/* Prototypes of the layer that does the work: hf_read() and so on, one for each name. */
+#define X(ret, name, params, args) ret hf_##name params;
+HF_CALLS(X)
+#undef X
+
+#endif

@@ -1,0 +1,59 @@
+#include "state/proc.h"
+#include "sys.h"
+
+#include <sys/mman.h>
+
+enum { PAGE = 4096 };
+
+static _Atomic uint32_t before_init;
+_Atomic uint32_t *hf_proc_epoch = &before_init;
+
+/* Copied to a forked child, unlike the page. */
+static _Atomic uint32_t last_epoch;
+static _Atomic int owner_pid;
+static bool wiped_on_fork;
+
+static uint32_t take_epoch(void)
+{
+	uint32_t epoch = atomic_fetch_add_explicit(&last_epoch, 1, memory_order_relaxed) + 1;
+
+	/* 0 means "wiped"; wrapping needs four thousand million generations of forks. */
+	return epoch != 0 ? epoch : 1;
+}
+
+bool hf_proc_init(void)
+{
+	_Atomic uint32_t *page = hf_sys_mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (!hf_sys_failed(page)) {
+		wiped_on_fork = hf_sys_madvise(page, PAGE, MADV_WIPEONFORK) == 0;
+		atomic_store(page, take_epoch());
+		hf_proc_epoch = page;
+	} else {
+		atomic_store(&before_init, take_epoch());
+	}
+	atomic_store(&owner_pid, hf_sys_getpid());
+	return wiped_on_fork;
+}
+
+uint32_t hf_proc_enter(bool *forked)
+{
+	uint32_t epoch = atomic_load_explicit(hf_proc_epoch, memory_order_acquire);
+	uint32_t fresh, expected = 0;
+
+	*forked = false;
+	if (epoch != 0)
+		return epoch;
+	fresh = take_epoch();
+	if (!atomic_compare_exchange_strong(hf_proc_epoch, &expected, fresh))
+		return expected;
+	atomic_store(&owner_pid, hf_sys_getpid());
+	*forked = true;
+	return fresh;
+}
+
+bool hf_proc_borrowed(void)
+{
+	return hf_sys_getpid() != atomic_load_explicit(&owner_pid, memory_order_relaxed) &&
+	       atomic_load_explicit(hf_proc_epoch, memory_order_relaxed) != 0;
+}

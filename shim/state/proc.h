@@ -1,0 +1,29 @@
+/*
+ * Which process is this?  A preloaded library wakes up in forked children without being told (_Fork, clone, raw
+ * system calls run no pthread_atfork handlers) and runs inside vfork children that share all its memory.
+ *
+ * The epoch is a number, never 0, that differs between a process and its forked children.  It lives in a page the
+ * kernel wipes on fork (MADV_WIPEONFORK, madvise(2)), so that reading it is one load and a child finds 0.
+ * Async-signal-safe; no lock.
+ */
+#ifndef HOLDFAST_STATE_PROC_H
+#define HOLDFAST_STATE_PROC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Points at the epoch; at a constant word before hf_proc_init(). */
+extern _Atomic uint32_t *hf_proc_epoch;
+
+/* Map the page and take the first epoch.  Returns false if the kernel refuses: forks are then told by getpid(2). */
+bool hf_proc_init(void);
+
+/* This process's epoch.  On the first call in a forked child a new one is taken and *FORKED set. */
+uint32_t hf_proc_enter(bool *forked);
+
+/* Whether this is a vfork(2) child (or another process sharing our memory): the descriptors are its own, every table
+ * of ours is its parent's and must not be changed.  One system call. */
+bool hf_proc_borrowed(void);
+
+#endif

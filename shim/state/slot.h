@@ -1,0 +1,121 @@
+/*
+ * Slots: one for each watched connection of this process.
+ *
+ * Mapped in chunks as they are needed and never given back, so that a stale pointer is at worst a pointer to another
+ * connection's slot: every use that acts on a socket checks its cookie (SO_COOKIE, socket(7)) first.  Lock-free and
+ * async-signal-safe: close(2) is called from signal handlers.
+ *
+ * Who may touch what: the fields of the first part are atomic and open to every thread; those of the second belong to
+ * the watchdog.  A slot is held by the descriptor-map entries that name it (refs) and by the watchdog (stage); it is
+ * free again when neither holds it.
+ */
+#ifndef HOLDFAST_STATE_SLOT_H
+#define HOLDFAST_STATE_SLOT_H
+
+#include "core/judge.h"
+#include "core/wheel.h"
+#include "report.h"
+#include "state/fdmap.h"
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+
+enum {
+	HF_SLOT_CHUNK = 256, /* slots mapped at a time */
+	HF_SLOT_MAX = 1 << HF_SLOT_BITS,
+};
+
+/* Where a slot stands between the hooks and the watchdog. */
+enum hf_stage {
+	HF_STAGE_FREE,
+	HF_STAGE_IDLE,    /* in use, not given to this process's watchdog (inherited by fork, or done with) */
+	HF_STAGE_NEW,     /* handed over, the watchdog has not seen it */
+	HF_STAGE_WATCHED, /* in the watchdog's wheel */
+	HF_STAGE_CLOSED,  /* the program has closed it; the watchdog will free it */
+};
+
+enum hf_dying { HF_DYING_NO, HF_DYING_NUDGED, HF_DYING_HELD, HF_DYING_BUSY };
+
+union hf_address {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
+
+struct hf_slot {
+	/* The epoch (state/proc.h) in which calls may go straight through; anything else sends them the long way:
+	 * the process has forked, or the connection has been ended. */
+	_Atomic uint32_t guard;
+	_Atomic uint32_t epoch;     /* of the process whose watchdog has it */
+	_Atomic int fate;           /* errno for every later call; 0 while it lives */
+	_Atomic int error_seen;     /* errno the kernel delivered through a hook, 0 for none */
+	_Atomic uint32_t refs;      /* descriptor-map entries */
+	_Atomic uint32_t gen;       /* changes when the slot is reused */
+	_Atomic int fd;             /* one of the descriptors, for the watchdog */
+	_Atomic uint8_t stage;      /* enum hf_stage */
+	_Atomic uint8_t last_call;  /* enum hf_last_call */
+	_Atomic uint8_t connecting; /* connect(2) has not been seen to succeed */
+	_Atomic uint8_t client;     /* we connected; otherwise we accepted */
+	_Atomic uint8_t has_role;
+	_Atomic uint8_t tuned; /* the kernel's keepalive is ours, the program's is in the four below */
+	_Atomic uint8_t program_on;
+	_Atomic uint16_t program_idle, program_intvl, program_cnt;
+	_Atomic uint32_t program_user_timeout; /* TCP_USER_TIMEOUT as the program set it */
+	_Atomic uint8_t bounded;               /* TCP_USER_TIMEOUT holds HOLDFAST_CONNECT_TIMEOUT for now */
+	_Atomic uint64_t cookie;               /* SO_COOKIE; 0 until first asked for */
+	_Atomic uint64_t start;                /* ms, monotonic: when it was handed over; 0: not yet looked at */
+	_Atomic uint32_t next;                 /* link of the free list or of the watchdog's mail */
+	_Atomic uint8_t mailed;                /* it is in the watchdog's mail, or must not be put there any more */
+
+	/* The watchdog's. */
+	struct hf_wheel_node node;
+	struct hf_judge judge;
+	struct hf_rate rate;
+	uint64_t pause_seen;
+	union hf_address local, peer;
+	uint32_t timeout; /* ms; below the policy's if the program's own keepalive is stricter */
+	uint16_t tries;   /* of ending it */
+	uint8_t dying;    /* enum hf_dying */
+	bool looked, asking;
+	uint64_t dying_since; /* ms */
+	uint32_t index;       /* its own number; constant */
+};
+
+/* A slot in stage IDLE with one reference, or NULL when there is no memory or no room. */
+struct hf_slot *hf_slot_new(void);
+
+/* The slot an entry names, or NULL if the entry is stale. */
+struct hf_slot *hf_slot_of(hf_fd_entry entry);
+
+struct hf_slot *hf_slot_at(uint32_t index);
+
+/* The entry that names SLOT. */
+hf_fd_entry hf_slot_entry(struct hf_slot *slot);
+
+/* One more entry names it; false if it is being freed. */
+bool hf_slot_hold(struct hf_slot *slot);
+
+/* One entry fewer; true if that was the last. */
+bool hf_slot_drop(struct hf_slot *slot);
+
+/* Give it back.  Nobody may hold it. */
+void hf_slot_free(struct hf_slot *slot);
+
+/* One more than the highest slot number ever used. */
+uint32_t hf_slot_end(void);
+
+/* A slot of this process whose cookie is COOKIE and which is in use, or NULL.  A scan: only for the rare descriptor
+ * that turns up unannounced. */
+struct hf_slot *hf_slot_find(uint64_t cookie);
+
+/* A stack of slots with any number of producers and one consumer, linked through `next` as index + 1 (0: the end). */
+struct hf_slot_stack {
+	_Atomic uint32_t head;
+};
+
+void hf_slot_push(struct hf_slot_stack *stack, struct hf_slot *slot);
+
+/* Take the whole stack; walk it with hf_slot_at(link - 1). */
+uint32_t hf_slot_take_all(struct hf_slot_stack *stack);
+
+#endif

@@ -1,0 +1,291 @@
+#include "watch/socket.h"
+#include "io/adopt.h"
+#include "io/bound.h"
+#include "runtime.h"
+#include "sys.h"
+#include "watch/tcpinfo.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44 /* Linux 6.15 */
+#endif
+
+static int get(int fd, int level, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+	int error = hf_sys_getsockopt(fd, level, name, &value, &len);
+
+	return error < 0 ? error : value;
+}
+
+static int set(int fd, int level, int name, int value)
+{
+	return hf_sys_setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* The first look writes the cookie down; every later one compares. */
+static bool identify(struct hf_slot *slot, int fd)
+{
+	uint64_t cookie = 0, ours = atomic_load_explicit(&slot->cookie, memory_order_relaxed);
+	socklen_t len = sizeof(cookie);
+
+	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		return false;
+	if (ours == 0)
+		atomic_store(&slot->cookie, cookie);
+	return ours == 0 || ours == cookie;
+}
+
+/* Whether an error waits to be collected; reading SO_ERROR would steal it from the program. */
+static bool error_pending(int fd)
+{
+	struct pollfd p = {.fd = fd};
+
+	return hf_sys_poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0;
+}
+
+bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
+{
+	struct hf_tcp_info info;
+	socklen_t len = sizeof(info);
+	int unread = 0;
+
+	memset(&info, 0, sizeof(info));
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) < 0 || !identify(slot, fd))
+		return false;
+	memset(evidence, 0, sizeof(*evidence));
+	evidence->state = info.state;
+	evidence->probes = info.probes;
+	evidence->backoff = info.backoff;
+	evidence->retransmits = info.retransmits;
+	evidence->unacked = info.unacked;
+	evidence->notsent = info.notsent_bytes;
+	evidence->snd_wnd = info.snd_wnd;
+	evidence->has_snd_wnd = len >= sizeof(info);
+	evidence->rtt_us = info.rtt;
+	evidence->rto_us = info.rto;
+	evidence->age_data_sent = info.last_data_sent;
+	evidence->age_data_recv = info.last_data_recv;
+	evidence->age_ack_recv = info.last_ack_recv;
+	evidence->bytes_acked = info.bytes_acked;
+	evidence->bytes_received = info.bytes_received;
+	evidence->segs_in = info.segs_in;
+	if (info.state != HF_TCP_LISTEN && hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0)
+		evidence->unread = (uint32_t)unread;
+	if (info.state == HF_TCP_CLOSE)
+		evidence->error_pending = error_pending(fd);
+	evidence->last_call = atomic_load_explicit(&slot->last_call, memory_order_relaxed);
+	evidence->error_seen = atomic_load_explicit(&slot->error_seen, memory_order_relaxed);
+	return true;
+}
+
+void hf_socket_names(struct hf_slot *slot, int fd)
+{
+	socklen_t len = sizeof(slot->local);
+
+	hf_sys_getsockname(fd, &slot->local, &len);
+	len = sizeof(slot->peer);
+	hf_sys_getpeername(fd, &slot->peer, &len);
+}
+
+static void program_keepalive(struct hf_slot *slot, struct hf_keepalive *program)
+{
+	program->on = atomic_load(&slot->program_on) != 0;
+	program->idle = atomic_load(&slot->program_idle);
+	program->intvl = atomic_load(&slot->program_intvl);
+	program->cnt = atomic_load(&slot->program_cnt);
+}
+
+/* A program whose own keepalive would end the connection earlier than the operator asks keeps its earlier end. */
+static void take_timeout(struct hf_slot *slot, const struct hf_keepalive *program)
+{
+	uint64_t death = hf_keepalive_death(program);
+
+	slot->timeout = hf_runtime.policy.timeout;
+	if (death < slot->timeout)
+		slot->timeout = death > hf_runtime.policy.interval ? (uint32_t)death : hf_runtime.policy.interval;
+}
+
+void hf_socket_retune(struct hf_slot *slot, int fd)
+{
+	struct hf_keepalive program, merged;
+
+	program_keepalive(slot, &program);
+	take_timeout(slot, &program);
+	merged = hf_keepalive_merge(&program, &hf_runtime.policy);
+	set(fd, SOL_TCP, TCP_KEEPINTVL, (int)merged.intvl);
+	set(fd, SOL_TCP, TCP_KEEPCNT, (int)merged.cnt);
+	set(fd, SOL_TCP, TCP_KEEPIDLE, (int)merged.idle);
+	/* Last, so that the timer it arms already counts by the new values. */
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, merged.on);
+}
+
+/* net.ipv4.tcp_retries2: after so many retransmissions the kernel itself gives up. */
+static uint32_t retries2(void)
+{
+	static uint32_t known;
+	char text[16];
+	uint32_t value = 0;
+	int fd;
+	long got;
+
+	if (known != 0)
+		return known;
+	fd = hf_sys_openat(AT_FDCWD, "/proc/sys/net/ipv4/tcp_retries2", O_RDONLY | O_CLOEXEC, 0);
+	got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text)) : 0;
+	if (fd >= 0)
+		hf_sys_close(fd);
+	for (long i = 0; i < got && text[i] >= '0' && text[i] <= '9'; i++)
+		value = value * 10 + (uint32_t)(text[i] - '0');
+	known = value != 0 ? value : 15; /* tcp(7): the default */
+	return known;
+}
+
+static void bound_retransmissions(int fd)
+{
+	uint32_t most = hf_rto_max(&hf_runtime.policy, retries2());
+	int now = get(fd, SOL_TCP, TCP_RTO_MAX_MS);
+
+	/* An error: a kernel that does not offer it. Smaller already: somebody wants it so. */
+	if (most != 0 && now > 0 && (uint32_t)now > most)
+		set(fd, SOL_TCP, TCP_RTO_MAX_MS, (int)most);
+}
+
+void hf_socket_tune(struct hf_slot *slot, int fd)
+{
+	atomic_store(&slot->program_on, get(fd, SOL_SOCKET, SO_KEEPALIVE) > 0);
+	atomic_store(&slot->program_idle, (uint16_t)get(fd, SOL_TCP, TCP_KEEPIDLE));
+	atomic_store(&slot->program_intvl, (uint16_t)get(fd, SOL_TCP, TCP_KEEPINTVL));
+	atomic_store(&slot->program_cnt, (uint16_t)get(fd, SOL_TCP, TCP_KEEPCNT));
+	atomic_store(&slot->tuned, 1);
+	hf_socket_retune(slot, fd);
+	bound_retransmissions(fd);
+}
+
+void hf_socket_ask(struct hf_slot *slot, int fd)
+{
+	enum { MOST_PROBES = 127 }; /* MAX_TCP_KEEPCNT: the kernel must not take our questions for its own last ones */
+
+	if (!slot->asking)
+		set(fd, SOL_TCP, TCP_KEEPCNT, MOST_PROBES);
+	slot->asking = true;
+	/* Setting it arms the timer anew: at once if the connection has been silent longer (tcp_sock_set_keepidle). */
+	set(fd, SOL_TCP, TCP_KEEPIDLE, 1);
+}
+
+/* A duplicate to act through: whatever the program does with its number meanwhile, we act on the socket whose cookie
+ * we have read.  A process that has run out of descriptors must be content with the number itself.  -1: it is gone. */
+static int grip(struct hf_slot *slot, int fd)
+{
+	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
+	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+
+	if (copy == -EINVAL || copy == -EMFILE)
+		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (copy == -EMFILE)
+		copy = fd;
+	if (copy < 0 || hf_same_socket(copy, slot))
+		return copy;
+	if (copy != fd)
+		hf_sys_close(copy);
+	return -1;
+}
+
+static void let_go(int copy, int fd)
+{
+	if (copy != fd)
+		hf_sys_close(copy);
+}
+
+static int unread_bytes(int fd)
+{
+	int unread = 0;
+
+	return hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 ? unread : 0;
+}
+
+/* connect(AF_UNSPEC): unprivileged, and wakes every sleeper at once.  Some kernels answer EBUSY while a thread sleeps
+ * in the call; after a while shutdown must do. Returns ms until the next try, 0 when done. */
+static uint32_t disconnect(struct hf_slot *slot, int fd)
+{
+	enum { TRIES = 20, PAUSE_MS = 5 };
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+
+	if (hf_sys_connect(fd, &none, sizeof(none)) != -EBUSY)
+		return 0;
+	slot->dying = HF_DYING_BUSY;
+	if (++slot->tries < TRIES)
+		return PAUSE_MS;
+	hf_sys_shutdown(fd, SHUT_RDWR);
+	return 0;
+}
+
+/* Let the kernel itself time the connection out at its next timer: ETIMEDOUT for those who sleep in calls we do not
+ * see, and what has arrived stays readable. */
+static void nudge(int fd)
+{
+	set(fd, SOL_TCP, TCP_USER_TIMEOUT, 1);
+	set(fd, SOL_TCP, TCP_KEEPINTVL, 1);
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set(fd, SOL_TCP, TCP_KEEPIDLE, 1);
+}
+
+enum { NUDGE_MS = 12, NUDGES = 3, HOLD_MS = 50 };
+
+static uint32_t end_step(struct hf_slot *slot, int fd, uint64_t now)
+{
+	uint8_t state = (uint8_t)get(fd, SOL_TCP, TCP_INFO);
+
+	if (state == HF_TCP_CLOSE)
+		return 0;
+	if (slot->dying == HF_DYING_NUDGED && ++slot->tries < NUDGES) {
+		nudge(fd);
+		return NUDGE_MS;
+	}
+	/* Disconnecting throws away what the peer sent before it died.  The program may have it: the hooks refuse all
+	 * but reads meanwhile, and the timer set above ends the connection for those who sleep. */
+	if (slot->dying != HF_DYING_BUSY && unread_bytes(fd) > 0 && now - slot->dying_since < slot->timeout) {
+		slot->dying = HF_DYING_HELD;
+		return HOLD_MS;
+	}
+	return disconnect(slot, fd);
+}
+
+uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_evidence *evidence, uint64_t now)
+{
+	int copy = grip(slot, fd);
+	uint32_t more;
+
+	slot->dying_since = now;
+	slot->tries = 0;
+	slot->dying = HF_DYING_HELD;
+	if (copy < 0)
+		return 0;
+	if (path && (evidence->unread > 0 || (evidence->unacked == 0 && evidence->notsent == 0))) {
+		nudge(copy);
+		slot->dying = HF_DYING_NUDGED;
+		more = NUDGE_MS;
+	} else {
+		more = end_step(slot, copy, now);
+	}
+	let_go(copy, fd);
+	return more;
+}
+
+uint32_t hf_socket_end_more(struct hf_slot *slot, int fd, uint64_t now)
+{
+	int copy = grip(slot, fd);
+	uint32_t more;
+
+	if (copy < 0)
+		return 0;
+	more = end_step(slot, copy, now);
+	let_go(copy, fd);
+	return more;
+}

@@ -1,0 +1,33 @@
+/*
+ * What the watchdog asks of, and does to, one socket.  Every function takes the descriptor the slot says and trusts
+ * it only as far as the cookie does.  Watchdog thread only, except hf_socket_tune(), which hooks call as well.
+ */
+#ifndef HOLDFAST_WATCH_SOCKET_H
+#define HOLDFAST_WATCH_SOCKET_H
+
+#include "state/slot.h"
+
+/* Gather the evidence of SLOT through FD. False: FD is no longer that socket. */
+bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence);
+
+/* Once a connection: the program's keepalive into the slot, the stricter one into the kernel, the retransmission
+ * timer bounded.  Sets slot->timeout. */
+void hf_socket_tune(struct hf_slot *slot, int fd);
+
+/* The merged keepalive into the kernel again, after the program set its own or a spell of questions ended. */
+void hf_socket_retune(struct hf_slot *slot, int fd);
+
+/* Make the kernel send a keepalive probe now, if nothing was received for a second. */
+void hf_socket_ask(struct hf_slot *slot, int fd);
+
+/* The addresses of both ends into the slot. */
+void hf_socket_names(struct hf_slot *slot, int fd);
+
+/*
+ * End the connection, in steps that never sleep: start with hf_socket_end(), then hf_socket_end_more() whenever the
+ * returned number of milliseconds has passed, until it is 0.  IDLE: nothing was on its way and only the path is dead.
+ */
+uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_evidence *evidence, uint64_t now);
+uint32_t hf_socket_end_more(struct hf_slot *slot, int fd, uint64_t now);
+
+#endif

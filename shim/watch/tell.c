@@ -1,0 +1,76 @@
+#include "watch/tell.h"
+#include "runtime.h"
+
+#include <string.h>
+
+static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence)
+{
+	event->fd = atomic_load(&slot->fd);
+	event->conn = atomic_load(&slot->cookie);
+	event->mode = HF_MODE_PROBE;
+	event->has_mode = true;
+	event->client = atomic_load(&slot->client) != 0;
+	event->has_role = atomic_load(&slot->has_role) != 0;
+	memcpy(&event->local, &slot->local, sizeof(slot->local));
+	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
+	if (evidence == NULL)
+		return;
+	event->rtt_us = evidence->rtt_us;
+	event->unacked = evidence->unacked;
+	event->unread = evidence->unread;
+	event->sent = (int64_t)evidence->bytes_acked;
+	event->received = (int64_t)evidence->bytes_received;
+}
+
+/* What was done about the events that can have an action. */
+static void fill_action(struct hf_event *event, const struct hf_ruling *ruling)
+{
+	switch (event->kind) {
+	case HF_EV_DEAD:
+		event->reason = ruling->reason;
+		/* fall through */
+	case HF_EV_STALLED:
+	case HF_EV_HALF_CLOSE_TIMEOUT:
+		/* A reset connection was ended by the peer; there is nothing to do or to leave. */
+		event->has_action = ruling->reason != HF_WHY_RESET;
+		event->action = ruling->end ? HF_ABORT : HF_REPORT;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Once in a connection's life: a connection that flapped must not die untold. */
+static bool once(enum hf_event_kind kind, const struct hf_ruling *ruling)
+{
+	return kind == HF_EV_OPEN || kind == HF_EV_CLOSED || (kind == HF_EV_DEAD && (ruling->end || ruling->gone));
+}
+
+void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence, const struct hf_ruling *ruling)
+{
+	for (uint32_t left = ruling->events; left != 0; left &= left - 1) {
+		enum hf_event_kind kind = (enum hf_event_kind)__builtin_ctz(left);
+		struct hf_event event;
+
+		if (!hf_report_wanted(kind))
+			continue;
+		hf_event_init(&event, kind);
+		if (!once(kind, ruling) && !hf_rate_allow(&slot->rate, now, &event.suppressed))
+			continue;
+		fill(&event, slot, evidence);
+		event.silent_ms = (int64_t)ruling->silent;
+		fill_action(&event, ruling);
+		hf_report(&event);
+	}
+}
+
+void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence)
+{
+	struct hf_event event;
+
+	if (!hf_report_wanted(kind))
+		return;
+	hf_event_init(&event, kind);
+	fill(&event, slot, evidence);
+	hf_report(&event);
+}

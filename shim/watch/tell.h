@@ -1,0 +1,15 @@
+/*
+ * Telling what happened to a connection.  Watchdog thread only.
+ */
+#ifndef HOLDFAST_WATCH_TELL_H
+#define HOLDFAST_WATCH_TELL_H
+
+#include "state/slot.h"
+
+/* Tell every event of RULING that the level lets through, in order. */
+void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence, const struct hf_ruling *ruling);
+
+/* Tell one event that no ruling gave: open, closed. EVIDENCE may be NULL. */
+void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence);
+
+#endif

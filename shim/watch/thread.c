@@ -1,0 +1,146 @@
+#include "watch/thread.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+/* One mapping: a guard page, the stack, then room on both sides of the thread pointer (TLS lies below it on x86-64,
+ * above it on aarch64).  Only touched pages become memory: two or three. */
+enum {
+	GUARD = 4096,
+	STACK = 64 * 1024,
+	TLS_BELOW = 16 * 1024,
+	TLS_ABOVE = 16 * 1024,
+	WHOLE = GUARD + STACK + TLS_BELOW + TLS_ABOVE,
+};
+
+static char *room; /* kept for the next start */
+
+/* Set by the kernel when the thread starts, cleared (and woken) when it ends: CLONE_CHILD_CLEARTID. */
+static uint32_t tid_word;
+static int last_tid;
+
+#if defined(__x86_64__)
+static long clone_into(unsigned long flags, void *stack, uint32_t *tid, void *tls)
+{
+	long ret;
+	register long r10 __asm__("r10") = (long)tid;
+	register long r8 __asm__("r8") = (long)tls;
+
+	/* The child finds the function on its stack; exit is system call 60. */
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "pop %%rax\n\t"
+			 "pop %%rdi\n\t"
+			 "call *%%rax\n\t"
+			 "xor %%edi, %%edi\n\t"
+			 "mov $60, %%eax\n\t"
+			 "syscall\n\t"
+			 "hlt\n"
+			 "1:"
+			 : "=a"(ret)
+			 : "a"(SYS_clone), "D"(flags), "S"(stack), "d"(tid), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory", "cc");
+	return ret;
+}
+#elif defined(__aarch64__)
+static long clone_into(unsigned long flags, void *stack, uint32_t *tid, void *tls)
+{
+	register long x8 __asm__("x8") = SYS_clone;
+	register long x0 __asm__("x0") = (long)flags;
+	register long x1 __asm__("x1") = (long)stack;
+	register long x2 __asm__("x2") = (long)tid;
+	register long x3 __asm__("x3") = (long)tls;
+	register long x4 __asm__("x4") = (long)tid;
+
+	__asm__ volatile("svc 0\n\t"
+			 "cbnz x0, 1f\n\t"
+			 "mov x29, xzr\n\t"
+			 "ldp x1, x0, [sp], #16\n\t"
+			 "blr x1\n\t"
+			 "mov x0, xzr\n\t"
+			 "mov x8, #93\n\t"
+			 "svc 0\n\t"
+			 "brk #0\n"
+			 "1:"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+			 : "memory", "cc", "x30");
+	return x0;
+}
+#endif
+
+static void run(void (*body)(void))
+{
+	static const char name[] = "holdfast";
+
+	hf_sys_prctl(15 /* PR_SET_NAME */, (unsigned long)name, 0);
+	body();
+}
+
+static char *make_room(void)
+{
+	char *map =
+		hf_sys_mmap(NULL, WHOLE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (hf_sys_failed(map))
+		return NULL;
+	hf_sys3(SYS_mprotect, map, GUARD, PROT_NONE);
+	return map;
+}
+
+int hf_thread_start(void (*body)(void))
+{
+	const uint64_t all = ~UINT64_C(0);
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			      CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+	uint64_t mask;
+	void **top;
+	uintptr_t tls;
+	long tid;
+
+	if (room == NULL && (room = make_room()) == NULL)
+		return -ENOMEM;
+	top = (void **)(void *)(room + GUARD + STACK) - 2;
+	top[0] = (void *)run;
+	top[1] = (void *)body;
+	tls = (uintptr_t)(room + GUARD + STACK + TLS_BELOW);
+	/* x86-64's thread control block begins with a pointer to itself, and has another at 16. */
+	((uintptr_t *)tls)[0] = tls;
+	((uintptr_t *)tls)[2] = tls;
+	hf_sys_sigprocmask(SIG_SETMASK, &all, &mask);
+	tid = clone_into(flags, top, &tid_word, (void *)tls);
+	hf_sys_sigprocmask(SIG_SETMASK, &mask, NULL);
+	if (tid < 0)
+		return (int)tid;
+	last_tid = (int)tid;
+	return 0;
+}
+
+void hf_thread_join(void)
+{
+	const struct timespec moment = {0, 50000};
+	int pid = hf_sys_getpid();
+	uint32_t tid;
+
+	/* The kernel's wake-up is on a shared futex (set_tid_address(2)). */
+	while ((tid = __atomic_load_n(&tid_word, __ATOMIC_ACQUIRE)) != 0)
+		hf_sys_futex(&tid_word, FUTEX_WAIT, tid, NULL);
+	/* The word is cleared a little before the thread leaves its group, which unshare(2) looks at. */
+	for (int i = 0; i < 20000 && last_tid != 0 && hf_sys_tgkill(pid, last_tid, 0) == 0; i++)
+		hf_sys_nanosleep(&moment, NULL);
+	last_tid = 0;
+}
+
+void hf_thread_forget(void)
+{
+	__atomic_store_n(&tid_word, 0, __ATOMIC_RELEASE);
+	last_tid = 0;
+}

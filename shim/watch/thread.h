@@ -1,0 +1,26 @@
+/*
+ * A bare kernel thread for the watchdog (clone(2)), unknown to the program's C library.
+ *
+ * A pthread would be seen by the program: pthread_create(3) allocates (and may be called from a signal handler that
+ * interrupted the allocator), ends libc's single-threaded fast paths for good, counts as a thread when main calls
+ * pthread_exit(3), and answers setuid(3)'s signals.  This one does none of that.  The price: its code must not use
+ * thread-local storage, errno or any libc function that does; only system calls (sys.h) and the mem and str functions.
+ * As a seat belt it gets a zeroed TLS area of its own, so that a stray errno lands there.
+ *
+ * All signals are blocked in it.  One at a time; not for use in a vfork(2) child.
+ */
+#ifndef HOLDFAST_WATCH_THREAD_H
+#define HOLDFAST_WATCH_THREAD_H
+
+#include <stdbool.h>
+
+/* Start BODY in a new thread; it ends when BODY returns. 0 or -errno (EAGAIN: RLIMIT_NPROC; ENOMEM). */
+int hf_thread_start(void (*body)(void));
+
+/* Wait until the thread has ended and the kernel no longer counts it in the process. BODY must be on its way out. */
+void hf_thread_join(void);
+
+/* In a forked child: the parent's thread did not come along. */
+void hf_thread_forget(void);
+
+#endif

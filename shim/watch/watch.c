@@ -1,0 +1,460 @@
+#include "watch/watch.h"
+#include "io/adopt.h"
+#include "io/bound.h"
+#include "runtime.h"
+#include "state/proc.h"
+#include "sys.h"
+#include "watch/socket.h"
+#include "watch/tell.h"
+#include "watch/thread.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+
+/*
+ * A connection is first looked at when it has lived this long: one that comes and goes sooner costs its hooks a few
+ * atomic operations and the watchdog a look at its mail.
+ */
+enum {
+	GRACE_MS = 250,
+	WHEEL_TICK_MS = 4,      /* a jiffy at CONFIG_HZ=250: the kernel's own ages are no finer */
+	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
+	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone */
+	LATE_MS = 200,          /* woken so much later than asked for: we were stopped, or the machine slept */
+};
+
+enum { OFF, STARTING, RUNNING };
+
+static struct {
+	_Atomic uint32_t state;
+	_Atomic uint32_t stop;     /* the thread is asked to end */
+	uint32_t ring;             /* futex: changes when the thread must look up */
+	_Atomic uint32_t dozing;   /* it sleeps longer than the grace: new mail must ring */
+	struct hf_slot_stack mail; /* new, closed and poked slots */
+
+	/* The thread's own. */
+	struct hf_wheel wheel;
+	bool wheel_made;
+	uint32_t watched;
+	uint64_t pause_at;  /* ms: when the last pause of ours ended */
+	uint64_t asleep_ms; /* CLOCK_BOOTTIME minus CLOCK_MONOTONIC: grows while the machine is suspended */
+	uint64_t idle_since, leader_check;
+} watch;
+
+static uint64_t clock_ms(clockid_t clock)
+{
+	struct timespec ts;
+
+	hf_sys_clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint32_t grace(void)
+{
+	const struct hf_policy *policy = &hf_runtime.policy;
+	uint32_t ms = policy->interval / 2 < GRACE_MS ? policy->interval / 2 : GRACE_MS;
+
+	return policy->connect_timeout != 0 && policy->connect_timeout < ms ? policy->connect_timeout : ms;
+}
+
+/* The hooks' side */
+
+static void ring(void)
+{
+	__atomic_add_fetch(&watch.ring, 1, __ATOMIC_RELEASE);
+	hf_sys_futex(&watch.ring, FUTEX_WAKE_PRIVATE, 1, NULL);
+}
+
+static void body(void);
+
+/* A kernel that will not give us a thread still does keepalive. */
+static void without_thread(struct hf_slot *slot)
+{
+	int fd = atomic_load(&slot->fd);
+
+	hf_socket_tune(slot, fd);
+	hf_unbound(slot, fd);
+}
+
+static void start(struct hf_slot *slot)
+{
+	uint32_t expected = OFF;
+
+	if (atomic_load(&watch.stop) != 0 || !atomic_compare_exchange_strong(&watch.state, &expected, STARTING))
+		return;
+	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
+	if (hf_thread_start(body) < 0) {
+		atomic_store(&watch.state, OFF);
+		if (slot != NULL)
+			without_thread(slot);
+		return;
+	}
+	atomic_store(&watch.state, RUNNING);
+}
+
+static void mail(struct hf_slot *slot)
+{
+	if (atomic_exchange(&slot->mailed, 1) == 0)
+		hf_slot_push(&watch.mail, slot);
+}
+
+void hf_watch_give(struct hf_slot *slot)
+{
+	atomic_store(&slot->stage, HF_STAGE_NEW);
+	mail(slot);
+	if (atomic_load(&watch.state) == OFF)
+		start(slot);
+	else if (atomic_exchange(&watch.dozing, 0) != 0)
+		ring();
+}
+
+void hf_watch_poke(struct hf_slot *slot)
+{
+	if (atomic_load(&slot->stage) != HF_STAGE_WATCHED)
+		return;
+	mail(slot);
+	ring();
+}
+
+void hf_watch_closed(struct hf_slot *slot)
+{
+	uint8_t stage = atomic_load(&slot->stage);
+	uint32_t epoch = atomic_load_explicit(hf_proc_epoch, memory_order_relaxed);
+
+	/* Not with this process's watchdog: never claimed after a fork, or done with. */
+	for (;;) {
+		if (stage == HF_STAGE_FREE || stage == HF_STAGE_CLOSED)
+			return;
+		if (stage == HF_STAGE_IDLE || atomic_load(&slot->epoch) != epoch) {
+			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
+				hf_slot_free(slot);
+				return;
+			}
+		} else if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_CLOSED)) {
+			mail(slot);
+			return;
+		}
+	}
+}
+
+void hf_watch_forked(void)
+{
+	hf_thread_forget();
+	atomic_store(&watch.mail.head, 0);
+	atomic_store(&watch.dozing, 0);
+	atomic_store(&watch.stop, 0);
+	watch.wheel_made = false;
+	watch.watched = 0;
+	atomic_store(&watch.state, OFF);
+}
+
+bool hf_watch_suspend(void)
+{
+	if (atomic_load(&watch.state) == OFF)
+		return false;
+	atomic_store(&watch.stop, 1);
+	ring();
+	hf_thread_join();
+	return true;
+}
+
+void hf_watch_resume(void)
+{
+	atomic_store(&watch.state, OFF);
+	atomic_store(&watch.stop, 0);
+	start(NULL);
+}
+
+void hf_watch_retune(struct hf_slot *slot, int fd)
+{
+	hf_socket_retune(slot, fd);
+}
+
+/* The thread's side */
+
+static struct hf_slot *slot_of_node(struct hf_wheel_node *node)
+{
+	return (struct hf_slot *)(void *)((char *)node - offsetof(struct hf_slot, node));
+}
+
+static void schedule(struct hf_slot *slot, uint64_t due)
+{
+	hf_wheel_insert(&watch.wheel, &slot->node, due);
+}
+
+static void unwatch(struct hf_slot *slot)
+{
+	if (hf_wheel_queued(&slot->node))
+		hf_wheel_remove(&watch.wheel, &slot->node);
+	watch.watched--;
+}
+
+/* Nothing more to watch, though the program still has it open. */
+static void done(struct hf_slot *slot)
+{
+	uint8_t stage = HF_STAGE_WATCHED;
+
+	unwatch(slot);
+	/* If the program has closed it meanwhile, it is in the mail and freed from there. */
+	if (!atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_IDLE))
+		watch.watched++;
+}
+
+static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
+{
+	bool connecting = atomic_load(&slot->connecting) != 0 && evidence->state == HF_TCP_SYN_SENT;
+	uint64_t since = atomic_load(&slot->start);
+
+	slot->looked = true;
+	slot->timeout = hf_runtime.policy.timeout;
+	slot->pause_seen = watch.pause_at;
+	hf_judge_init(&slot->judge, since != 0 ? since : now, connecting);
+	hf_socket_names(slot, fd);
+}
+
+static void established(struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
+{
+	if (evidence->state == HF_TCP_SYN_SENT || evidence->state == HF_TCP_CLOSE)
+		return;
+	hf_unbound(slot, fd);
+	if (atomic_load(&slot->tuned) == 0) {
+		hf_socket_names(slot, fd);
+		hf_socket_tune(slot, fd);
+		hf_tell_one(slot, HF_EV_OPEN, evidence);
+	}
+}
+
+/* The number no longer leads to the socket: closed where we could not see it. */
+static void lost(struct hf_slot *slot, int fd, uint64_t now)
+{
+	enum { AGAIN_MS = 100 };
+
+	/* The close may just be under way; its hook will tell.  A duplicate may be left. Either way look again. */
+	schedule(slot, now + AGAIN_MS);
+	hf_disown(fd, slot);
+}
+
+static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+		const struct hf_ruling *ruling)
+{
+	uint32_t more;
+
+	atomic_store(&slot->fate, ETIMEDOUT);
+	atomic_store(&slot->guard, 0);
+	if (ruling->gone) {
+		done(slot);
+		return;
+	}
+	more = hf_socket_end(slot, fd, ruling->reason == HF_WHY_PATH, evidence, now);
+	if (more != 0)
+		schedule(slot, now + more);
+	else
+		done(slot);
+}
+
+static void end_more(struct hf_slot *slot, uint64_t now)
+{
+	uint32_t more = hf_socket_end_more(slot, atomic_load(&slot->fd), now);
+
+	if (more != 0)
+		schedule(slot, now + more);
+	else
+		done(slot);
+}
+
+static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+		const struct hf_ruling *ruling)
+{
+	hf_tell(slot, now, evidence, ruling);
+	if (ruling->end) {
+		end(slot, fd, now, evidence, ruling);
+		return;
+	}
+	if (ruling->gone) {
+		done(slot);
+		hf_disown(fd, slot);
+		return;
+	}
+	if (ruling->ask) {
+		hf_socket_ask(slot, fd);
+	} else if (slot->asking && evidence->probes == 0) {
+		slot->asking = false;
+		hf_socket_retune(slot, fd);
+	}
+	schedule(slot, ruling->next);
+}
+
+static void look(struct hf_slot *slot, uint64_t now)
+{
+	struct hf_policy policy = hf_runtime.policy;
+	struct hf_evidence evidence;
+	struct hf_ruling ruling;
+	int fd = atomic_load(&slot->fd);
+
+	if (slot->dying != HF_DYING_NO) {
+		end_more(slot, now);
+		return;
+	}
+	if (!hf_socket_look(slot, fd, &evidence)) {
+		lost(slot, fd, now);
+		return;
+	}
+	if (!slot->looked)
+		first_look(slot, now, fd, &evidence);
+	established(slot, fd, &evidence);
+	if (slot->pause_seen != watch.pause_at) {
+		slot->pause_seen = watch.pause_at;
+		hf_judge_pause(&slot->judge, now);
+	}
+	if (slot->timeout != 0)
+		policy.timeout = slot->timeout;
+	hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+	act(slot, fd, now, &evidence, &ruling);
+}
+
+/* A slot the program has closed.  It may be handed to us once more while we hold it: then it is freed next time. */
+static void bury(struct hf_slot *slot)
+{
+	unwatch(slot);
+	if (slot->looked && atomic_load(&slot->tuned) != 0)
+		hf_tell_one(slot, HF_EV_CLOSED, NULL);
+	hf_slot_free(slot);
+}
+
+static void read_mail(uint64_t now)
+{
+	uint32_t link = hf_slot_take_all(&watch.mail);
+
+	while (link != 0) {
+		struct hf_slot *slot = hf_slot_at(link - 1);
+		uint8_t stage = HF_STAGE_NEW;
+
+		link = atomic_load(&slot->next);
+		atomic_store(&slot->mailed, 0);
+		if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_WATCHED)) {
+			watch.watched++;
+			slot->node = (struct hf_wheel_node){0};
+			slot->looked = slot->asking = false;
+			slot->dying = HF_DYING_NO;
+			atomic_store(&slot->start, now);
+			schedule(slot, now + grace());
+		} else if (stage == HF_STAGE_CLOSED) {
+			/* Closed before we ever saw it: it was never counted. */
+			if (atomic_exchange(&slot->mailed, 1) != 0)
+				continue;
+			if (atomic_load(&slot->start) == 0)
+				watch.watched++;
+			bury(slot);
+		} else if (stage == HF_STAGE_WATCHED && slot->dying == HF_DYING_NO) {
+			if (hf_wheel_queued(&slot->node))
+				hf_wheel_remove(&watch.wheel, &slot->node);
+			look(slot, now);
+		}
+	}
+}
+
+/* Stopped (SIGSTOP), suspended, or starved: whatever the evidence says, it was gathered by nobody. */
+static void notice_pause(uint64_t planned, uint64_t now)
+{
+	uint64_t asleep = clock_ms(CLOCK_BOOTTIME) - now;
+	bool suspended = watch.asleep_ms != 0 && asleep > watch.asleep_ms + LATE_MS;
+	uint32_t late = hf_runtime.policy.interval > 4 * LATE_MS ? hf_runtime.policy.interval / 4 : LATE_MS;
+
+	watch.asleep_ms = asleep;
+	if (suspended || (planned != 0 && now > planned + late))
+		watch.pause_at = now;
+}
+
+/* Whether the program's first thread is gone and only we are left: a program whose last thread leaves by the bare
+ * exit system call would otherwise never end. */
+static bool alone(uint64_t now)
+{
+	char text[512], *p;
+	long got;
+	int fd;
+
+	if (now < watch.leader_check + LEADER_CHECK_MS)
+		return false;
+	watch.leader_check = now;
+	fd = hf_sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
+	got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
+	if (fd >= 0)
+		hf_sys_close(fd);
+	if (got <= 0)
+		return false;
+	text[got] = '\0';
+	/* proc(5): pid (comm) state ...; num_threads is the 20th field. comm may hold anything, so look from its end.
+	 */
+	p = strrchr(text, ')');
+	if (p == NULL || p[1] != ' ' || p[2] != 'Z')
+		return false;
+	for (int field = 2; field < 20 && p != NULL; field++)
+		p = strchr(p + 1, ' ');
+	return p != NULL && strncmp(p, " 2 ", 3) == 0;
+}
+
+/* Sleep until the next look is due or somebody rings. Returns when that was planned to be, 0 for never. */
+static uint64_t rest(uint64_t now)
+{
+	uint64_t due = hf_wheel_next(&watch.wheel), until;
+	uint32_t heard = __atomic_load_n(&watch.ring, __ATOMIC_ACQUIRE);
+	struct timespec ts;
+
+	until = due != UINT64_MAX ? due : watch.idle_since + LINGER_MS;
+	if (until <= now)
+		return now;
+	/* Whoever hands in a slot from here on rings, unless we are up again within the grace anyway. */
+	atomic_store(&watch.dozing, until > now + grace());
+	if (until > now + grace() && atomic_load(&watch.mail.head) != 0)
+		until = now + grace();
+	if (atomic_load(&watch.stop) != 0)
+		return now;
+	ts.tv_sec = (time_t)((until - now) / 1000);
+	ts.tv_nsec = (long)((until - now) % 1000) * 1000000;
+	hf_sys_futex(&watch.ring, FUTEX_WAIT_PRIVATE, heard, &ts);
+	atomic_store(&watch.dozing, 0);
+	return due != UINT64_MAX ? until : 0;
+}
+
+/* Nothing has been watched for a while: end, if nobody hands us something at this very moment. */
+static bool retire(uint64_t now)
+{
+	if (watch.watched != 0) {
+		watch.idle_since = now;
+		return false;
+	}
+	if (now < watch.idle_since + LINGER_MS)
+		return false;
+	atomic_store(&watch.state, OFF);
+	/* Mail that came before the store did not start a thread; mail that comes after it will. */
+	if (atomic_load(&watch.mail.head) == 0)
+		return true;
+	watch.idle_since = now;
+	return !atomic_compare_exchange_strong(&watch.state, &(uint32_t){OFF}, RUNNING);
+}
+
+static void body(void)
+{
+	uint64_t now = clock_ms(CLOCK_MONOTONIC), planned = 0;
+
+	if (!watch.wheel_made) {
+		hf_wheel_init(&watch.wheel, now, WHEEL_TICK_MS);
+		watch.wheel_made = true;
+		watch.watched = 0;
+	}
+	watch.idle_since = watch.leader_check = now;
+	watch.asleep_ms = 0;
+	for (;;) {
+		struct hf_wheel_node *node;
+
+		notice_pause(planned, now);
+		read_mail(now);
+		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
+			look(slot_of_node(node), now);
+		if (atomic_load(&watch.stop) != 0 || retire(now) || alone(now))
+			return;
+		planned = rest(now);
+		now = clock_ms(CLOCK_MONOTONIC);
+	}
+}

@@ -1,0 +1,36 @@
+/*
+ * The watchdog: one thread a process, started when the first connection needs it, that looks at each connection when
+ * its judge asks to be shown it, tells what happened and ends what is dead.
+ *
+ * It is a bare kernel thread, not a pthread (watch/thread.h): the program's C library never learns of it.
+ * Hooks talk to it through the slots and two lock-free stacks; it owns the second half of each slot.
+ */
+#ifndef HOLDFAST_WATCH_WATCH_H
+#define HOLDFAST_WATCH_WATCH_H
+
+#include "state/slot.h"
+
+/* Give SLOT (stage IDLE) to this process's watchdog, starting it if need be. errno is preserved. */
+void hf_watch_give(struct hf_slot *slot);
+
+/* The program has closed the last descriptor of SLOT: it is freed now or by the watchdog. */
+void hf_watch_closed(struct hf_slot *slot);
+
+/* Something about SLOT changed that cannot wait for its next look (an error delivered, a connect timeout set). */
+void hf_watch_poke(struct hf_slot *slot);
+
+/* This is a forked child, first call: forget the parent's watchdog. */
+void hf_watch_forked(void);
+
+/*
+ * End the thread and wait until the kernel has forgotten it: for calls that need a single-threaded process or change
+ * credentials (unshare(2), setns(2), setuid(2) and their like are per thread in the kernel).  hf_watch_resume()
+ * starts it again if it was running.  Returns whether it was.
+ */
+bool hf_watch_suspend(void);
+void hf_watch_resume(void);
+
+/* The keepalive of SLOT as the kernel should have it now; called after the program set its own. */
+void hf_watch_retune(struct hf_slot *slot, int fd);
+
+#endif

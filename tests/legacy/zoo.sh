@@ -1,0 +1,65 @@
+#!/bin/bash
+# One behaviour of the zoo, plain and in each mode: tests/legacy/zoo.sh PROGRAM BEHAVIOUR.  Called by zoo.test, which
+# sets DIR (scratch), LIB (the library) and MODES; by hand: DIR=/tmp LIB=... MODES=probe tests/legacy/zoo.sh zoo_fd reuse
+# Prints one TAP line for each mode and, when transcripts differ, how.
+set -u
+program=$1 behaviour=$2
+name=$(basename "$program").$behaviour
+[[ $program == */* ]] || program=$BUILD/tests/legacy/$program
+
+# The environment of each mode, one assignment a line.  A new mode is a line here and a word in $MODES.
+# "again" is the plain program a second time: shows that the transcript can be relied upon.
+environment() { # environment MODE
+	local sink=file:$DIR/$name.$1.json
+	# Reports to a standard error that has become a socket must not enter the stream.
+	case $behaviour in low_numbers*) sink=$sink,stderr ;; esac
+	case $1 in
+	plain | again) return ;;
+	esac
+	printf '%s\n' "LD_PRELOAD=${BESIDE_FIRST:+$BESIDE_FIRST }$LIB${BESIDE_LAST:+ $BESIDE_LAST}" \
+		HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json \
+		"HOLDFAST_REPORT=$sink"
+	case $1 in
+	probe) echo HOLDFAST_MODE=probe ;;
+	off) echo HOLDFAST_MODE=off ;;
+	wrap) echo HOLDFAST_MODE=wrap ;;
+	esac
+}
+
+run() { # run MODE: transcript, standard error and status into $DIR/NAME.MODE.txt
+	local base=$DIR/$name.$1 settings status
+	mapfile -t settings < <(environment "$1")
+	rm -f "$base.json"
+	# Nothing inherited but 0 to 2, so that numbers are the same whoever calls.
+	(
+		for fd in /proc/self/fd/*; do
+			fd=${fd##*/}
+			[ "$fd" -gt 2 ] && eval "exec $fd>&-"
+		done 2>/dev/null
+		exec env -u LD_PRELOAD "${settings[@]}" ZOO_OUT="$base.out" ASAN_OPTIONS=detect_leaks=0 \
+			timeout --kill-after=2 "${ZOO_LIMIT:-20}" "$program" "$behaviour"
+	) >"$base.txt" 2>"$base.err" </dev/null
+	status=$?
+	[ -f "$base.out" ] && cat "$base.out" >>"$base.txt" && rm "$base.out"
+	# What a program without sockets on 0 to 2 finds on standard error counts too.
+	case $behaviour in low_numbers*) ;; *) sed 's/^/stderr: /' "$base.err" >>"$base.txt" ;; esac
+	echo "status $status" >>"$base.txt"
+	return $status
+}
+
+run plain
+status=$?
+if [ ! -s "$DIR/$name.plain.txt" ] || [ $status -ge 124 ] || grep -q '^GIVE UP' "$DIR/$name.plain.txt"; then
+	sed 's/^/# /' "$DIR/$name.plain.txt"
+	echo "not ok $name: plain run failed, status $status"
+	exit
+fi
+for mode in $MODES; do
+	run "$mode"
+	if difference=$(diff -U2 --label plain --label "$mode" "$DIR/$name.plain.txt" "$DIR/$name.$mode.txt"); then
+		printf 'ok %s %s%s\n' "$name" "$mode" "${LABEL:+, $LABEL}"
+	else
+		printf '%s\nnot ok %s %s%s: transcripts differ\n' "$(head -n 40 <<<"$difference" | sed 's/^/# /')" \
+			"$name" "$mode" "${LABEL:+, $LABEL}"
+	fi
+done

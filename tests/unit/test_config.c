@@ -1,0 +1,650 @@
+/* Settings: every variable, its default, its range, and what is said of a wrong value.  Rules: test_rules.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "config_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LINES = 8 };
+
+static const char *names[8], *values[8]; /* the environment of one test */
+static size_t nvariables;
+static char lines[MAX_LINES][512];
+static size_t nlines;
+static struct hf_config config;
+
+static const char *lookup(const char *name, void *arg)
+{
+	assert_ptr_equal(arg, lines);
+	for (size_t i = 0; i < nvariables; i++) {
+		if (strcmp(names[i], name) == 0)
+			return values[i];
+	}
+	return NULL;
+}
+
+static void complain(const char *line, void *arg)
+{
+	assert_ptr_equal(arg, lines);
+	assert_true(nlines < MAX_LINES);
+	assert_null(strchr(line, '\n'));
+	assert_true(strlen(line) < sizeof lines[0]);
+	strcpy(lines[nlines++], line);
+}
+
+static void put(const char *name, const char *value)
+{
+	names[nvariables] = name;
+	values[nvariables++] = value;
+}
+
+/* Read what was put, on top of rubbish: the reader must set every field it answers for. */
+static int read_all(void)
+{
+	int complaints;
+
+	memset(&config, 0xa5, sizeof config);
+	nlines = 0;
+	complaints = hf_config_read(&config, lookup, complain, lines);
+	assert_int_equal(complaints, nlines);
+	nvariables = 0;
+	return complaints;
+}
+
+static int read_one(const char *name, const char *value)
+{
+	put(name, value);
+	return read_all();
+}
+
+static void assert_line(const char *expected)
+{
+	assert_int_equal(nlines, 1);
+	assert_string_equal(lines[0], expected);
+}
+
+static void assert_defaults(void)
+{
+	assert_int_equal(config.mode, HF_MODE_PROBE);
+	assert_int_equal(config.nrules, 0);
+	assert_int_equal(config.nprograms, 0);
+	assert_int_equal(config.interval, 5000);
+	assert_int_equal(config.timeout, 15000);
+	assert_int_equal(config.on_dead, HF_ABORT);
+	assert_int_equal(config.reply_timeout, 0);
+	assert_int_equal(config.on_unanswered, HF_ABORT);
+	assert_int_equal(config.connect_timeout, 0);
+	assert_int_equal(config.stall_timeout, 60000);
+	assert_int_equal(config.on_stall, HF_REPORT);
+	assert_int_equal(config.half_close_timeout, 60000);
+	assert_int_equal(config.on_half_close, HF_REPORT);
+	assert_int_equal(config.hello_wait, 1000);
+	assert_int_equal(config.hello_wait_accept, 250);
+	assert_int_equal(config.fallback, HF_FALLBACK_PLAIN);
+	assert_int_equal(config.reconnect_window, 60000);
+	assert_int_equal(config.resume_buffer, 1 << 20);
+	assert_int_equal(config.linger, 2000);
+	assert_int_equal(config.nsinks, 1);
+	assert_int_equal(config.sinks[0].kind, HF_SINK_STDERR);
+	assert_int_equal(config.format, HF_TEXT);
+	assert_int_equal(config.level, HF_WARN);
+	assert_string_equal(config.key_file, "");
+	assert_string_equal(config.info, "");
+	assert_int_equal(config.redial, HF_REDIAL_OFF);
+	assert_int_equal(config.redial_prologue, 0);
+}
+
+static void defaults(void **state)
+{
+	const char *name;
+
+	(void)state;
+	memset(&config, 0xa5, sizeof config);
+	hf_config_defaults(&config);
+	assert_defaults();
+	assert_int_equal(read_all(), 0);
+	assert_defaults();
+	/* Empty is unset, for each. */
+	for (size_t i = 0; (name = hf_config_name(i)); i++) {
+		assert_int_equal(read_one(name, ""), 0);
+		assert_defaults();
+	}
+}
+
+static void known_names(void **state)
+{
+	const char *name;
+	size_t n = 0;
+
+	(void)state;
+	while ((name = hf_config_name(n))) {
+		assert_true(hf_config_known(name));
+		n++;
+	}
+	assert_int_equal(n, 25); /* the variables of DESIGN's table, and the two of redial */
+	assert_false(hf_config_known("HOLDFAST_INTERVALS"));
+	assert_false(hf_config_known("HOLDFAST_"));
+	assert_false(hf_config_known("INTERVAL"));
+	assert_false(hf_config_known(""));
+}
+
+static void times(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t ms;
+	} good[] = {{"50ms", 50},
+		    {"5s", 5000},
+		    {"5", 5000},
+		    {"2m", 120000},
+		    {"1h", 3600000},
+		    {"1.5s", 1500},
+		    {"1.5", 1500},
+		    {"0.05", 50},
+		    {"0.5h", 1800000},
+		    {"2.25m", 135000},
+		    {"0", 0},
+		    {"0.0ms", 0},
+		    {"0.1ms", 1},
+		    {"1.0001s", 1001},
+		    {"0.000000001h", 1},
+		    {"00005s", 5000},
+		    {"4294967295ms", UINT32_MAX},
+		    {"1193h", 1193u * 3600000}};
+	static const char *const bad[] = {"",
+					  " ",
+					  "s",
+					  "ms",
+					  ".5s",
+					  "5.",
+					  "5.s",
+					  "-1s",
+					  "+1s",
+					  " 5s",
+					  "5 s",
+					  "5s ",
+					  "5S",
+					  "5sec",
+					  "5d",
+					  "1e3",
+					  "5,5",
+					  "0x10",
+					  "1.2.3",
+					  "5ms1",
+					  "1h30m",
+					  "1194h",
+					  "4294967296ms",
+					  "4294967295.1ms",
+					  "4294968",
+					  "18446744073709551617ms",
+					  "99999999999999999999999999999",
+					  "1.0000000000s",
+					  "inf",
+					  "nan",
+					  "\xd9\xa5s"};
+	uint32_t ms;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		ms = 12345;
+		if (!hf_parse_time(good[i].text, &ms) || ms != good[i].ms)
+			fail_msg("%s: %u", good[i].text, ms);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		if (hf_parse_time(bad[i], &ms))
+			fail_msg("\"%s\" was taken as %u", bad[i], ms);
+	}
+}
+
+static void sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t bytes;
+	} good[] = {{"0", 0},        {"65536", 65536},       {"64K", 65536},
+		    {"1M", 1 << 20}, {"4095M", 4095u << 20}, {"4294967295", UINT32_MAX}};
+	static const char *const bad[] = {"",   "K",   "-1",    "1.5M",     "1 K",        "64k",
+					  "1G", "1KB", "4096M", "4194304K", "4294967296", "99999999999999999999"};
+	uint32_t bytes;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		bytes = 12345;
+		if (!hf_parse_size(good[i].text, &bytes) || bytes != good[i].bytes)
+			fail_msg("%s: %u", good[i].text, bytes);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		if (hf_parse_size(bad[i], &bytes))
+			fail_msg("\"%s\" was taken as %u", bad[i], bytes);
+	}
+}
+
+/* Word settings: each word and no other, and the complaint lists them. */
+static void words(void **state)
+{
+	static const struct {
+		const char *name;
+		const unsigned *field;
+		const char *words[5];
+		unsigned values[4], preset;
+		const char *expected;
+	} table[] = {
+		{"HOLDFAST_MODE",
+		 &config.mode,
+		 {"probe", "wrap", "off"},
+		 {HF_MODE_PROBE, HF_MODE_WRAP, HF_MODE_OFF},
+		 HF_MODE_PROBE,
+		 "probe, wrap or off"},
+		{"HOLDFAST_ON_DEAD",
+		 &config.on_dead,
+		 {"abort", "report", "reconnect"},
+		 {HF_ABORT, HF_REPORT, HF_RECONNECT},
+		 HF_ABORT,
+		 "abort, report or reconnect"},
+		{"HOLDFAST_ON_UNANSWERED",
+		 &config.on_unanswered,
+		 {"abort", "report"},
+		 {HF_ABORT, HF_REPORT},
+		 HF_ABORT,
+		 "abort or report"},
+		{"HOLDFAST_ON_STALL",
+		 &config.on_stall,
+		 {"abort", "report"},
+		 {HF_ABORT, HF_REPORT},
+		 HF_REPORT,
+		 "abort or report"},
+		{"HOLDFAST_ON_HALF_CLOSE",
+		 &config.on_half_close,
+		 {"abort", "report"},
+		 {HF_ABORT, HF_REPORT},
+		 HF_REPORT,
+		 "abort or report"},
+		{"HOLDFAST_FALLBACK",
+		 &config.fallback,
+		 {"plain", "fail"},
+		 {HF_FALLBACK_PLAIN, HF_FALLBACK_FAIL},
+		 HF_FALLBACK_PLAIN,
+		 "plain or fail"},
+		{"HOLDFAST_FORMAT", &config.format, {"text", "json"}, {HF_TEXT, HF_JSON}, HF_TEXT, "text or json"},
+		{"HOLDFAST_LEVEL",
+		 &config.level,
+		 {"error", "warn", "info", "debug"},
+		 {HF_ERROR, HF_WARN, HF_INFO, HF_DEBUG},
+		 HF_WARN,
+		 "error, warn, info or debug"},
+		{"HOLDFAST_REDIAL",
+		 &config.redial,
+		 {"off", "idle"},
+		 {HF_REDIAL_OFF, HF_REDIAL_IDLE},
+		 HF_REDIAL_OFF,
+		 "off or idle"},
+	};
+	static const char *const wrong[] = {"ABORT", "reconnec", "abort ", "x", "1"};
+	char line[256];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		for (size_t w = 0; table[i].words[w]; w++) {
+			assert_int_equal(read_one(table[i].name, table[i].words[w]), 0);
+			assert_int_equal(*table[i].field, table[i].values[w]);
+		}
+		for (size_t w = 0; w < sizeof wrong / sizeof wrong[0]; w++) {
+			assert_int_equal(read_one(table[i].name, wrong[w]), 1);
+			snprintf(line, sizeof line, "%s: \"%s\": expected %s", table[i].name, wrong[w],
+				 table[i].expected);
+			assert_line(line);
+			assert_int_equal(*table[i].field, table[i].preset);
+			assert_defaults();
+		}
+	}
+	/* Only a dead peer can be reconnected to. */
+	assert_int_equal(read_one("HOLDFAST_ON_STALL", "reconnect"), 1);
+	assert_int_equal(read_one("HOLDFAST_ON_UNANSWERED", "reconnect"), 1);
+	assert_int_equal(read_one("HOLDFAST_ON_HALF_CLOSE", "reconnect"), 1);
+}
+
+/* Number settings: the ends of the range belong to it, one beyond does not. */
+static void ranges(void **state)
+{
+	static const struct {
+		const char *name;
+		const uint32_t *field;
+		const char *least, *below, *most, *above;
+		uint32_t low, high, preset;
+		bool off; /* takes "off" and 0 */
+	} table[] = {
+		{"HOLDFAST_INTERVAL", &config.interval, "50ms", "49ms", "24h", "86400001ms", 50, 86400000, 5000, false},
+		{"HOLDFAST_TIMEOUT", &config.timeout, "5s", "49ms", "168h", "604800001ms", 5000, 604800000, 15000,
+		 false},
+		{"HOLDFAST_REPLY_TIMEOUT", &config.reply_timeout, "50ms", "49ms", "168h", "169h", 50, 604800000, 0,
+		 true},
+		{"HOLDFAST_CONNECT_TIMEOUT", &config.connect_timeout, "50ms", "1ms", "168h", "169h", 50, 604800000, 0,
+		 true},
+		{"HOLDFAST_STALL_TIMEOUT", &config.stall_timeout, "50ms", "49ms", "168h", "169h", 50, 604800000, 60000,
+		 true},
+		{"HOLDFAST_HALF_CLOSE_TIMEOUT", &config.half_close_timeout, "50ms", "49ms", "168h", "169h", 50,
+		 604800000, 60000, true},
+		{"HOLDFAST_HELLO_WAIT", &config.hello_wait, "10ms", "9ms", "1m", "61s", 10, 60000, 1000, false},
+		{"HOLDFAST_RECONNECT_WINDOW", &config.reconnect_window, "100ms", "99ms", "168h", "169h", 100, 604800000,
+		 60000, false},
+		{"HOLDFAST_RESUME_BUFFER", &config.resume_buffer, "4K", "4095", "1024M", "1025M", 4096, 1u << 30,
+		 1 << 20, false},
+		{"HOLDFAST_LINGER", &config.linger, "0", "-1", "10m", "601s", 0, 600000, 2000, false},
+		{"HOLDFAST_REDIAL_PROLOGUE", &config.redial_prologue, "0", "-1", "1M", "1025K", 0, 1 << 20, 0, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		const char *wrong[] = {table[i].below, table[i].above, "soon", "99999999999999999999", "1x"};
+
+		assert_int_equal(read_one(table[i].name, table[i].least), 0);
+		assert_int_equal(*table[i].field, table[i].low);
+		assert_int_equal(read_one(table[i].name, table[i].most), 0);
+		assert_int_equal(*table[i].field, table[i].high);
+		for (size_t w = 0; w < sizeof wrong / sizeof wrong[0]; w++) {
+			if (read_one(table[i].name, wrong[w]) != 1)
+				fail_msg("%s=%s: %zu complaints", table[i].name, wrong[w], nlines);
+			assert_defaults();
+		}
+		assert_int_equal(read_one(table[i].name, "off"), !table[i].off);
+		assert_int_equal(*table[i].field, table[i].off ? 0 : table[i].preset);
+		if (table[i].off) {
+			assert_int_equal(read_one(table[i].name, "0"), 0);
+			assert_int_equal(*table[i].field, 0);
+		}
+	}
+}
+
+static void complaint_lines(void **state)
+{
+	char text[400];
+
+	(void)state;
+	read_one("HOLDFAST_INTERVAL", "5 parsecs");
+	assert_line("HOLDFAST_INTERVAL: \"5 parsecs\": expected a time such as 500ms, 5s or 2m, from 50ms to 24h");
+	read_one("HOLDFAST_REPLY_TIMEOUT", "never");
+	assert_line("HOLDFAST_REPLY_TIMEOUT: \"never\": expected off or a time such as 500ms, 5s or 2m, "
+		    "from 50ms to 168h");
+	read_one("HOLDFAST_LINGER", "1d");
+	assert_line("HOLDFAST_LINGER: \"1d\": expected a time such as 500ms, 5s or 2m, from 0s to 10m");
+	read_one("HOLDFAST_RESUME_BUFFER", "lots");
+	assert_line("HOLDFAST_RESUME_BUFFER: \"lots\": expected a size such as 65536, 64K or 1M, from 4K to 1024M");
+	/* Nothing a terminal acts on gets through, and no length breaks the line. */
+	read_one("HOLDFAST_MODE", "a\n\033[2J\x9b\x7f");
+	assert_line("HOLDFAST_MODE: \"a??[2J??\": expected probe, wrap or off");
+	memset(text, 'x', sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	read_one("HOLDFAST_MODE", text);
+	assert_int_equal(nlines, 1);
+	assert_non_null(strstr(lines[0], "xxx...\": expected probe, wrap or off"));
+	/* Each wrong value is told; the right ones among them count. */
+	put("HOLDFAST_MODE", "x");
+	put("HOLDFAST_INTERVAL", "1s");
+	put("HOLDFAST_LEVEL", "loud");
+	assert_int_equal(read_all(), 2);
+	assert_int_equal(config.interval, 1000);
+	assert_int_equal(config.timeout, 3000);
+	assert_int_equal(config.mode, HF_MODE_PROBE);
+	/* No one need listen. */
+	put("HOLDFAST_MODE", "x");
+	assert_int_equal(hf_config_read(&config, lookup, NULL, lines), 1);
+	nvariables = 0;
+}
+
+static void timeout_follows_interval(void **state)
+{
+	(void)state;
+	assert_int_equal(read_one("HOLDFAST_INTERVAL", "50ms"), 0);
+	assert_int_equal(config.timeout, 150);
+	assert_int_equal(read_one("HOLDFAST_INTERVAL", "24h"), 0);
+	assert_int_equal(config.timeout, 72u * 3600000);
+
+	put("HOLDFAST_INTERVAL", "2s");
+	put("HOLDFAST_TIMEOUT", "2s");
+	assert_int_equal(read_all(), 0);
+	assert_int_equal(config.timeout, 2000);
+
+	put("HOLDFAST_INTERVAL", "2s");
+	put("HOLDFAST_TIMEOUT", "1999ms");
+	assert_int_equal(read_all(), 1);
+	assert_line("HOLDFAST_TIMEOUT: \"1999ms\": expected at least HOLDFAST_INTERVAL, which is 2s; "
+		    "make the timeout longer or the interval shorter");
+	assert_int_equal(config.interval, 2000);
+	assert_int_equal(config.timeout, 6000);
+
+	/* Against the default interval as well. */
+	assert_int_equal(read_one("HOLDFAST_TIMEOUT", "3s"), 1);
+	assert_defaults();
+	assert_int_equal(read_one("HOLDFAST_TIMEOUT", "0"), 1);
+	assert_defaults();
+}
+
+static void hello_wait(void **state)
+{
+	(void)state;
+	assert_int_equal(read_one("HOLDFAST_HELLO_WAIT", "100ms"), 0);
+	assert_int_equal(config.hello_wait_accept, 100);
+	assert_int_equal(read_one("HOLDFAST_HELLO_WAIT", "10s"), 0);
+	assert_int_equal(config.hello_wait, 10000);
+	assert_int_equal(config.hello_wait_accept, 250);
+}
+
+static void sinks(void **state)
+{
+	char path[HF_MAX_PATH + 16];
+
+	(void)state;
+	assert_int_equal(read_one("HOLDFAST_REPORT", "stderr,syslog, file:/a b.log ,file:rel,unix:/run/x,fd:7"), 0);
+	assert_int_equal(config.nsinks, 6);
+	assert_int_equal(config.sinks[0].kind, HF_SINK_STDERR);
+	assert_int_equal(config.sinks[1].kind, HF_SINK_SYSLOG);
+	assert_int_equal(config.sinks[2].kind, HF_SINK_FILE);
+	assert_string_equal(config.sinks[2].path, "/a b.log");
+	assert_string_equal(config.sinks[3].path, "rel");
+	assert_int_equal(config.sinks[4].kind, HF_SINK_UNIX);
+	assert_string_equal(config.sinks[4].path, "/run/x");
+	assert_int_equal(config.sinks[5].kind, HF_SINK_FD);
+	assert_int_equal(config.sinks[5].fd, 7);
+	assert_int_equal(read_one("HOLDFAST_REPORT", "none"), 0);
+	assert_int_equal(config.nsinks, 0);
+
+	memset(path, 'p', sizeof path);
+	memcpy(path, "unix:", 5);
+	path[5 + 107] = '\0';
+	assert_int_equal(read_one("HOLDFAST_REPORT", path), 0);
+	assert_int_equal(strlen(config.sinks[0].path), 107);
+	path[5 + 107] = 'p';
+	path[5 + 108] = '\0';
+	assert_int_equal(read_one("HOLDFAST_REPORT", path), 1);
+	assert_defaults();
+	path[5 + 108] = 'p';
+	memcpy(path, "file:", 5);
+	path[5 + HF_MAX_PATH - 1] = '\0';
+	assert_int_equal(read_one("HOLDFAST_REPORT", path), 0);
+	path[5 + HF_MAX_PATH - 1] = 'p';
+	path[5 + HF_MAX_PATH] = '\0';
+	assert_int_equal(read_one("HOLDFAST_REPORT", path), 1);
+	assert_defaults();
+}
+
+static void wrong_sinks(void **state)
+{
+	static const char *const bad[] = {"stdout",
+					  "file",
+					  "file:",
+					  "unix:",
+					  "fd:",
+					  "fd:-1",
+					  "fd:x",
+					  "fd:2147483648",
+					  "fd:1 2",
+					  "stderr,",
+					  ",stderr",
+					  "stderr,,syslog",
+					  "none,stderr",
+					  "stderr,none",
+					  "Stderr",
+					  "syslog:x",
+					  "fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0",
+					  ","};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		if (read_one("HOLDFAST_REPORT", bad[i]) != 1)
+			fail_msg("\"%s\" was taken", bad[i]);
+		assert_defaults();
+	}
+	read_one("HOLDFAST_REPORT", "stderr,stdout");
+	assert_line("HOLDFAST_REPORT: \"stdout\": expected stderr, syslog, file:PATH, unix:PATH or fd:N, "
+		    "several with commas, or none alone");
+	assert_int_equal(read_one("HOLDFAST_REPORT", "fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0"), 0);
+	assert_int_equal(config.nsinks, HF_MAX_SINKS);
+}
+
+static void key_file_and_info(void **state)
+{
+	char path[HF_MAX_PATH + 1], info[HF_MAX_INFO + 2];
+
+	(void)state;
+	assert_int_equal(read_one("HOLDFAST_KEY_FILE", "/etc/holdfast, key"), 0);
+	assert_string_equal(config.key_file, "/etc/holdfast, key");
+	memset(path, 'k', sizeof path);
+	path[HF_MAX_PATH] = '\0';
+	assert_int_equal(read_one("HOLDFAST_KEY_FILE", path), 1);
+	assert_defaults();
+	path[HF_MAX_PATH - 1] = '\0';
+	assert_int_equal(read_one("HOLDFAST_KEY_FILE", path), 0);
+
+	assert_int_equal(read_one("HOLDFAST_INFO", "ops, pager 7 \xc3\xa9"), 0);
+	assert_string_equal(config.info, "ops, pager 7 \xc3\xa9");
+	memset(info, 'i', sizeof info);
+	info[HF_MAX_INFO + 1] = '\0';
+	assert_int_equal(read_one("HOLDFAST_INFO", info), 1);
+	assert_non_null(strstr(lines[0], "expected at most 64 bytes"));
+	assert_defaults();
+	info[HF_MAX_INFO] = '\0';
+	assert_int_equal(read_one("HOLDFAST_INFO", info), 0);
+	assert_int_equal(strlen(config.info), HF_MAX_INFO);
+	assert_int_equal(read_one("HOLDFAST_INFO", "a\tb"), 1);
+	assert_line("HOLDFAST_INFO: \"a?b\": expected text without control characters");
+	assert_int_equal(read_one("HOLDFAST_INFO", "a\x7f"), 1);
+	assert_defaults();
+}
+
+static void assert_acts(const char *globs, const char *name, bool expected)
+{
+	assert_int_equal(read_one("HOLDFAST_PROGRAMS", globs), 0);
+	if (hf_config_acts_in(&config, name) != expected)
+		fail_msg("\"%s\" acts in %s: %d", globs, name, !expected);
+}
+
+static void programs(void **state)
+{
+	(void)state;
+	assert_acts("", "anything", true);
+	assert_acts("nginx", "nginx", true);
+	assert_acts("nginx", "nginx2", false);
+	assert_acts("nginx", "ngin", false);
+	assert_acts("nginx, redis-*", "redis-cli", true);
+	assert_acts("nginx,redis-*", "redis-", true);
+	assert_acts("nginx,redis-*", "redis", false);
+	assert_acts("!ssh", "ssh", false);
+	assert_acts("!ssh", "sshd", true);
+	assert_acts("!ssh,!sc*", "scp", false);
+	/* An exclusion counts wherever it stands. */
+	assert_acts("*,!ssh", "ssh", false);
+	assert_acts("!ssh,*", "ssh", false);
+	assert_acts("!ssh,*", "nc", true);
+	assert_acts("redis-*,!redis-cli", "redis-server", true);
+	assert_acts("redis-*,!redis-cli", "redis-cli", false);
+	assert_acts("redis-*,!redis-cli", "nc", false);
+	assert_acts("python3.?", "python3.9", true);
+	assert_acts("python3.?", "python3.11", false);
+	assert_acts("*a*b*c", "xxaxxbxbxc", true);
+	assert_acts("*a*b*c", "xxaxxbxbx", false);
+	assert_acts("p[a-cx]d", "pbd", true);
+	assert_acts("p[a-cx]d", "pxd", true);
+	assert_acts("p[a-cx]d", "pzd", false);
+	assert_acts("p[!a-c]d", "pzd", true);
+	assert_acts("p[!a-c]d", "pad", false);
+	assert_acts("p[]]d", "p]d", true);
+	assert_acts("[", "[", true);
+	assert_acts("a[b", "a[b", true);
+	assert_acts("*****a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaab", false);
+}
+
+static void wrong_programs(void **state)
+{
+	static const char *const bad[] = {",", "a,", ",a", "a,,b", "!", "a,!", "/usr/bin/nc", "a,b/c"};
+	char many[3 * HF_MAX_PROGRAMS + 4] = "", text[HF_PROGRAMS_TEXT + 1];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		if (read_one("HOLDFAST_PROGRAMS", bad[i]) != 1)
+			fail_msg("\"%s\" was taken", bad[i]);
+		assert_defaults();
+		assert_true(hf_config_acts_in(&config, "zzz"));
+	}
+	for (size_t i = 0; i < HF_MAX_PROGRAMS; i++)
+		strcat(many, i ? ",p" : "p");
+	assert_int_equal(read_one("HOLDFAST_PROGRAMS", many), 0);
+	assert_int_equal(config.nprograms, HF_MAX_PROGRAMS);
+	strcat(many, ",p");
+	assert_int_equal(read_one("HOLDFAST_PROGRAMS", many), 1);
+	assert_defaults();
+	memset(text, 'p', sizeof text);
+	text[HF_PROGRAMS_TEXT] = '\0';
+	assert_int_equal(read_one("HOLDFAST_PROGRAMS", text), 1);
+	text[HF_PROGRAMS_TEXT - 1] = '\0';
+	assert_int_equal(read_one("HOLDFAST_PROGRAMS", text), 0);
+	assert_true(hf_config_acts_in(&config, text));
+}
+
+/* Random values from the letters that mean something: no crash, no overrun (sanitizers), and sane results. */
+static void random_values(void **state)
+{
+	static const char alphabet[] = "probewaf=*:,/[]!-.0159msKM \xff"
+				       "df:ile:nux:";
+	unsigned seed = 4711;
+	const char *name;
+
+	(void)state;
+	for (int round = 0; round < 20000; round++) {
+		char *value = malloc(40); /* exact bounds for the address sanitizer */
+		size_t n = (size_t)rand_r(&seed) % 39;
+
+		assert_non_null(value);
+		for (size_t i = 0; i < n; i++)
+			value[i] = alphabet[(size_t)rand_r(&seed) % (sizeof alphabet - 1)];
+		value[n] = '\0';
+		name = hf_config_name((size_t)rand_r(&seed) % 25);
+		if (read_one(name, value) != 0)
+			assert_defaults();
+		assert_true(config.interval >= 50 && config.timeout >= config.interval);
+		assert_true(config.nsinks <= HF_MAX_SINKS && config.nprograms <= HF_MAX_PROGRAMS);
+		hf_config_acts_in(&config, "redis");
+		free(value);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),        cmocka_unit_test(known_names),
+		cmocka_unit_test(times),           cmocka_unit_test(sizes),
+		cmocka_unit_test(words),           cmocka_unit_test(ranges),
+		cmocka_unit_test(complaint_lines), cmocka_unit_test(timeout_follows_interval),
+		cmocka_unit_test(hello_wait),      cmocka_unit_test(sinks),
+		cmocka_unit_test(wrong_sinks),     cmocka_unit_test(key_file_and_info),
+		cmocka_unit_test(programs),        cmocka_unit_test(wrong_programs),
+		cmocka_unit_test(random_values),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
