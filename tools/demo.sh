@@ -60,7 +60,7 @@ watch_them() {
 }
 
 # What was promised: told in LOW to HIGH ms by holdfast, the event printed with REASON, the plain one still there.
-verdict() { # verdict LOW HIGH REASON
+verdict() { # verdict LOW HIGH REASON EXPLANATION
 	local bad=''
 	runs "$PLAIN" || bad+=" nc ended without holdfast."
 	[ -n "$HELD_AFTER" ] || bad+=" nc did not end with holdfast."
@@ -74,7 +74,7 @@ verdict() { # verdict LOW HIGH REASON
 		text "Without holdfast: nc is still waiting after $WATCH s, and nothing will ever wake it."
 	fi
 	if [ -n "$HELD_AFTER" ]; then
-		text "With holdfast: nc ended $((HELD_AFTER / 1000)).$((HELD_AFTER % 1000 / 100)) s after the fault." \
+		text "With holdfast: nc ended $((HELD_AFTER / 1000)).$((HELD_AFTER % 1000 / 100)) s after the fault, $4" \
 			"What it printed, the event with the verdict:"
 		sed 's/^/     /' "$S/nc-holdfast"
 	fi
@@ -119,7 +119,7 @@ in_namespaces() {
 	text 'router$ nft add rule inet lab forward drop'
 	fault vanish
 	watch_them
-	verdict 1700 6000 path
+	verdict 1700 6000 path '3 s after the last packet from the server.'
 }
 
 # Without namespaces no packet can be lost, but a peer can hang: it takes our request and never answers.
@@ -147,8 +147,8 @@ on_loopback() {
 	now
 	FAULT_AT=$NOW
 	watch_them
-	verdict 2500 6000 unanswered
+	verdict 2500 6000 unanswered '3 s after its request.'
 }
 
-echo "holdfast: a connection that died, without and with it (this takes about 12 seconds)"
+echo "holdfast: a connection that died, without and with it (this takes about 8 seconds)"
 if [ -n "${LAB_SKIP:-}" ]; then on_loopback; else in_namespaces; fi

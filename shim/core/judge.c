@@ -254,7 +254,7 @@ static void judge_flow(struct hf_judge *judge, const struct hf_policy *policy, u
 	}
 	if (!waiting || policy->stall_timeout == 0 || judge->stalled) {
 		if (judge->stalled)
-			look_again(ruling, now + policy->interval);
+			look_again(ruling, now + policy->interval / 4);
 		return;
 	}
 	look_again(ruling, now + most(least(policy->interval, policy->stall_timeout / 4), hf_judge_tick(policy)));

@@ -1,6 +1,7 @@
 #include "io/gate.h"
 #include "io/adopt.h"
 #include "sys.h"
+#include "watch/tell.h"
 #include "watch/watch.h"
 
 #include <linux/sockios.h>
@@ -108,8 +109,10 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		errno = error;
 		return result;
 	}
-	if (result < 0 && (error == ECONNRESET || error == EPIPE) && fate == 0) {
+	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word. */
+	if (fate == 0 && result < 0 && (error == ECONNRESET || (error == EPIPE && tcp_state(fd) == HF_TCP_CLOSE))) {
 		atomic_store(&slot->error_seen, error);
+		hf_tell_reset(slot, fd);
 		hf_watch_poke(slot);
 	}
 	/* Woken by the watchdog's ending of the connection: whatever the kernel calls it, it was a timeout.  A zero is

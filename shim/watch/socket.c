@@ -228,8 +228,12 @@ static uint32_t disconnect(struct hf_slot *slot, int fd)
 
 /* Let the kernel itself time the connection out at its next timer: ETIMEDOUT for those who sleep in calls we do not
  * see, and what has arrived stays readable. */
-static void nudge(int fd)
+static void nudge(struct hf_slot *slot, int fd)
 {
+	if (atomic_load(&slot->bounded) == 0) {
+		atomic_store(&slot->program_user_timeout, (uint32_t)get(fd, SOL_TCP, TCP_USER_TIMEOUT));
+		atomic_store(&slot->bounded, 1);
+	}
 	set(fd, SOL_TCP, TCP_USER_TIMEOUT, 1);
 	set(fd, SOL_TCP, TCP_KEEPINTVL, 1);
 	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -245,7 +249,7 @@ static uint32_t end_step(struct hf_slot *slot, int fd, uint64_t now)
 	if (state == HF_TCP_CLOSE)
 		return 0;
 	if (slot->dying == HF_DYING_NUDGED && ++slot->tries < NUDGES) {
-		nudge(fd);
+		nudge(slot, fd);
 		return NUDGE_MS;
 	}
 	/* Disconnecting throws away what the peer sent before it died.  The program may have it: the hooks refuse all
@@ -268,7 +272,7 @@ uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_
 	if (copy < 0)
 		return 0;
 	if (path && (evidence->unread > 0 || (evidence->unacked == 0 && evidence->notsent == 0))) {
-		nudge(copy);
+		nudge(slot, copy);
 		slot->dying = HF_DYING_NUDGED;
 		more = NUDGE_MS;
 	} else {

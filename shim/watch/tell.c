@@ -1,5 +1,6 @@
 #include "watch/tell.h"
 #include "runtime.h"
+#include "watch/socket.h"
 
 #include <string.h>
 
@@ -54,6 +55,8 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 
 		if (!hf_report_wanted(kind))
 			continue;
+		if (kind == HF_EV_DEAD && ruling->reason == HF_WHY_RESET && atomic_exchange(&slot->told_reset, 1) != 0)
+			continue;
 		hf_event_init(&event, kind);
 		if (!once(kind, ruling) && !hf_rate_allow(&slot->rate, now, &event.suppressed))
 			continue;
@@ -72,5 +75,20 @@ void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_
 		return;
 	hf_event_init(&event, kind);
 	fill(&event, slot, evidence);
+	hf_report(&event);
+}
+
+void hf_tell_reset(struct hf_slot *slot, int fd)
+{
+	struct hf_event event;
+	struct hf_evidence evidence;
+
+	/* Only of connections that lived past the grace: their addresses are known, and short ones are none of ours. */
+	if (!hf_report_wanted(HF_EV_DEAD) || atomic_load(&slot->tuned) == 0 ||
+	    atomic_exchange(&slot->told_reset, 1) != 0)
+		return;
+	hf_event_init(&event, HF_EV_DEAD);
+	fill(&event, slot, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+	event.reason = HF_WHY_RESET;
 	hf_report(&event);
 }

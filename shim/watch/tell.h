@@ -1,5 +1,5 @@
 /*
- * Telling what happened to a connection.  Watchdog thread only.
+ * Telling what happened to a connection.  Watchdog thread only, except hf_tell_reset().
  */
 #ifndef HOLDFAST_WATCH_TELL_H
 #define HOLDFAST_WATCH_TELL_H
@@ -11,5 +11,8 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 
 /* Tell one event that no ruling gave: open, closed. EVIDENCE may be NULL. */
 void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence);
+
+/* A hook saw the peer's reset through FD: told at once, for the program may end before the watchdog comes round. */
+void hf_tell_reset(struct hf_slot *slot, int fd);
 
 #endif

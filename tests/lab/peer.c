@@ -7,7 +7,7 @@
  *   hold               neither read nor write
  *   sink               read to end of file
  *   slow BYTES MS      read BYTES every MS, to end of file
- *   later              read nothing until FILE exists, then to end of file
+ *   later BYTES MS     read nothing until FILE exists, then as slow
  *   half MS            read to end of file, wait MS, answer
  *   echo               send back what comes
  *   stream SIZE MS N   send SIZE bytes every MS, N bytes in all (0: without end), then close
@@ -121,10 +121,11 @@ static void *serve(void *arg)
 		stream(fd, (size_t)argument(0), argument(1), (uint64_t)argument(2));
 	else if (!strcmp(behaviour, "both"))
 		both(fd);
-	else {
-		await_file(go); /* later; a sink has nothing to wait for */
+	else if (!strcmp(behaviour, "later")) {
+		await_file(go);
+		read_all(fd, (size_t)argument(0), argument(1), 0);
+	} else
 		read_all(fd, 65536, 0, 0);
-	}
 	close(fd);
 	return NULL;
 }

@@ -11,11 +11,12 @@
  *   -g FILE   once connected, do nothing until FILE exists
  *   -w BYTES  write BYTES before waiting
  *   -H        shutdown(SHUT_WR) before waiting
- *   -d MS     sleep before waiting
+ *   -d MS     sleep before waiting;  -x MS  sleep before exit
  *   -s BYTES  SO_SNDBUF
  *
  * Lines: "ready PID FD", then "end STYLE RETURN ERRNO AT BYTES HASH" (AT: ms since the epoch); after an error
- * "again ..." with what later calls say; and last "options ..." with what getsockopt shows.
+ * "again ..." with what later calls say.  "alive ..." and "options ...": what getsockopt shows before the waiting and
+ * at the end.
  */
 #include "labutil.h"
 
@@ -37,7 +38,7 @@ static struct {
 	int fd, sndbuf;
 	const char *go, *keep_before, *keep_after, *keep_late;
 	size_t write_first;
-	long delay;
+	long delay, linger;
 	char **args; /* after STYLE, NULL-terminated */
 } opt = {.fd = -1};
 
@@ -448,7 +449,7 @@ static void read_options(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "+lf:g:K:k:t:w:Hd:s:")) != -1) {
+	while ((c = getopt(argc, argv, "+lf:g:K:k:t:w:Hd:x:s:")) != -1) {
 		switch (c) {
 		case 'l':
 			opt.listen = true;
@@ -476,6 +477,9 @@ static void read_options(int argc, char **argv)
 			break;
 		case 'd':
 			opt.delay = atol(optarg);
+			break;
+		case 'x':
+			opt.linger = atol(optarg);
 			break;
 		case 's':
 			opt.sndbuf = atoi(optarg);
@@ -517,9 +521,11 @@ int main(int argc, char **argv)
 	if (opt.half_close && shutdown(w.fd, SHUT_WR) < 0)
 		give_up("shutdown");
 	nap_ms(opt.delay);
+	tell_options("alive", w.fd);
 	well = !strncmp(w.style, "connect", 7) ? (end(&w, 0, 0), true) : run_style(&w);
 	if (!well)
 		tell_again(w.fd);
 	tell_options("options", w.fd);
+	nap_ms(opt.linger);
 	return well ? 0 : 1;
 }
