@@ -46,7 +46,7 @@ LEGACY    := $(patsubst tests/legacy/%.c,$(BUILD)/tests/legacy/%,$(sort $(wildca
 LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tests/lab/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
-all: $(BUILD)/libholdfast.so $(BUILD)/holdfast
+all: $(BUILD)/libholdfast.so $(BUILD)/holdfast ## build the library and the tool (the default)
 
 $(BUILD)/pic/%.o: %.c
 	@mkdir -p $(@D)
@@ -87,24 +87,90 @@ $(BUILD)/tests/%: tests/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALLFLAGS) -o $@ $< -lpthread
 
-deps:
+deps: ## install the Debian packages that are missing (asks for root only then)
 	@sh tools/deps.sh
 
 programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(BENCH)
 
-test: deps
+test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs
 	@tests/run
 
-# One suite: make check-unit, check-legacy, check-lab, ...
-check-%:
+check-%: ## run one suite: check-unit, check-model, check-legacy, check-real, check-lab
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
-clean:
+bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a first look)
+	@sh tools/deps.sh build
+	@$(MAKE) --no-print-directory all $(BENCH)
+	@BUILD=$(BUILD) tests/bench/run
+
+clean: ## remove what was built
 	rm -rf $(BUILD)
 
-.PHONY: all deps programs test clean
+# nc, ip and nft are what the demonstration itself needs; a machine that has them installs nothing more.
+demo: ## show a dead connection without and with holdfast (20 seconds)
+	@sh tools/deps.sh build
+	@PATH=$$PATH:/usr/sbin:/sbin; for tool in nc ip nft; do \
+		command -v $$tool >/dev/null || { sh tools/deps.sh all; break; }; \
+	done
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(abspath $(BUILD)) tools/demo.sh
+
+# The library is put in place by a rename: a program that starts meanwhile finds the old one or the new one.
+MAN1     := $(wildcard tools/man/*.1)
+MAN7     := $(wildcard tools/man/*.7)
+install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as usual)
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7
+	install -m 644 $(BUILD)/libholdfast.so $(DESTDIR)$(LIBDIR)/.libholdfast.so.new
+	mv -f $(DESTDIR)$(LIBDIR)/.libholdfast.so.new $(DESTDIR)$(LIBDIR)/libholdfast.so
+	install -m 755 $(BUILD)/holdfast $(DESTDIR)$(BINDIR)/holdfast
+	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
+	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
+	install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(LIBDIR)/libholdfast.so $(DESTDIR)$(BINDIR)/holdfast
+	rm -f $(MAN1:tools/man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:tools/man/%=$(DESTDIR)$(MANDIR)/man7/%)
+	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/LICENSE
+	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)
+
+# The tool knows LIBDIR: build that part again when it changes between make and make install.
+$(BUILD)/libdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' >$@
+$(BUILD)/obj/tools/preload.o: $(BUILD)/libdir
+FORCE:
+
+# Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
+LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tools/*.sh tests/*/*.sh tests/*/*.test))
+LINTS    := format tidy cppcheck shell man
+need      = command -v $(1) >/dev/null || { echo "lint: $(1) is missing (Debian: apt-get install $(1))" >&2; exit 1; }
+lint: ## formatting and static analysis (installs nothing, names what is missing)
+	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
+lint-format:
+	@$(call need,clang-format); clang-format --dry-run -Werror $(LINT_C)
+lint-tidy:
+	@$(call need,clang-tidy); printf '%s\n' $(SHIM_SRC) $(TOOL_SRC) | \
+		xargs -P $$(nproc) -I {} clang-tidy --quiet {} -- $(CPPFLAGS) $(CSTD) 2>&1 | \
+		awk '!/^[0-9]+ warnings? (generated|treated)/ && !/^Suppressed/ {print; bad = 1} END {exit bad}'
+# cppcheck reads no system headers: what it must know of them is told.
+lint-cppcheck:
+	@$(call need,cppcheck); cppcheck --quiet --enable=warning,performance,portability --inline-suppr --std=c11 \
+		--error-exitcode=1 -D__$$(uname -m)__ '-DElfW(type)=Elf64_##type' \
+		--suppress=duplicateAssignExpression $(CPPFLAGS) $(LINT_C)
+lint-shell:
+	@$(call need,shellcheck); shellcheck -x -P SCRIPTDIR -S warning $(LINT_SH)
+lint-man:
+	@$(call need,mandoc); mandoc -T lint -W warning $(MAN1) $(MAN7)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
+
+.PHONY: all deps programs test bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

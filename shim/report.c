@@ -327,19 +327,31 @@ void hf_report_open(const struct hf_config *config, const char *prog)
 	settings = config;
 }
 
+/* A reset is everyday business, and the program is told of it by the kernel itself. */
+static enum hf_level level_of(const struct hf_event *event)
+{
+	return event->kind == HF_EV_DEAD && event->reason == HF_WHY_RESET ? HF_INFO : kinds[event->kind].level;
+}
+
 bool hf_report_wanted(enum hf_event_kind kind)
 {
 	return settings != NULL && hf_sink_count() > 0 && kinds[kind].level <= settings->level;
+}
+
+void hf_report_pin(void)
+{
+	if (settings != NULL)
+		hf_sink_pin();
 }
 
 void hf_report(const struct hf_event *event)
 {
 	char text[HF_LINE];
 	struct timespec now = {0, 0};
-	struct hf_line line = {.text = text, .level = kinds[event->kind].level};
+	struct hf_line line = {.text = text, .level = level_of(event)};
 	uint32_t told = 0;
 
-	if (!hf_report_wanted(event->kind))
+	if (!hf_report_wanted(event->kind) || line.level > settings->level)
 		return;
 	hf_sys_clock_gettime(CLOCK_REALTIME, &now);
 	line.pid = hf_sys_getpid(); /* anew for each line: this may be a forked child */

@@ -58,6 +58,12 @@ bool hf_report_wanted(enum hf_event_kind kind);
 void hf_report_stderr(const char *line);
 
 /*
+ * The program is about to change its user or its root directory: what file: sinks name may soon be out of reach.
+ * They are opened and kept from here on; before, a descriptor lives for one line.
+ */
+void hf_report_pin(void);
+
+/*
  * Whether FD belongs to a sink: close sweeps of the program skip it (TRAPS 18).  Plain loads for every other number;
  * on a match one fstat(2), so that a number the program has come to own meanwhile is never called ours.
  * Standard error and fd:0 to fd:2 are the program's.  Safe anywhere.
@@ -85,7 +91,7 @@ size_t hf_report_format(char *buf, size_t size, enum hf_format format, const str
  * connection's life (open, dead, closed): a connection that flapped before must not die untold.
  */
 struct hf_rate {
-	uint64_t owed_until; /* ms: each line adds ten seconds here; more than 100 s ahead of now is too much */
+	uint64_t owed_until; /* ms: each line adds ten seconds; none passes while this is over 90 s ahead of now */
 	uint32_t suppressed;
 };
 

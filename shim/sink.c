@@ -24,6 +24,9 @@ static struct sink {
 } sinks[HF_MAX_SINKS];
 static size_t nsinks;
 
+/* file: sinks are kept open: hf_sink_pin(). */
+static _Atomic bool pinned;
+
 /* Standard error is the program's: what it was at load, or what the program made of it since. */
 static _Atomic uint64_t stderr_own;
 static _Atomic bool stderr_known;
@@ -228,12 +231,32 @@ static bool file_rotated(struct sink *sink, const struct stat *st)
 	       there.st_ino != st->st_ino;
 }
 
+/* Lines are rare, and a descriptor kept is one the program may count, sweep or run out of. */
+static int file_put_once(struct sink *sink, const struct hf_line *line)
+{
+	struct stat st;
+	int fd, ret;
+
+	if (now_ms() < atomic_load(&sink->retry_at))
+		return -EAGAIN;
+	fd = file_open(sink);
+	if (fd < 0)
+		return fd;
+	ret = hf_sys_fstat(fd, &st);
+	if (ret == 0)
+		ret = hf_put_line(fd, &st, &sink->torn, line->text, line->len, true);
+	hf_sys_close(fd);
+	return ret;
+}
+
 static int file_put(struct sink *sink, const struct hf_line *line)
 {
 	uint64_t own = atomic_load(&sink->own);
 	struct stat st;
 	int fd;
 
+	if (!atomic_load(&pinned))
+		return file_put_once(sink, line);
 	if (!hf_put_still(own, &st)) {
 		if (now_ms() < atomic_load(&sink->retry_at))
 			return -EAGAIN;
@@ -252,30 +275,24 @@ static int file_put(struct sink *sink, const struct hf_line *line)
 }
 
 /* A datagram to PATH from an unconnected socket: the listener may come and go. */
-static int datagram(struct sink *sink, const char *path, struct iovec *iov, size_t n)
+static int datagram(const char *path, struct iovec *iov, size_t n)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	struct msghdr msg = {.msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = iov, .msg_iovlen = n};
-	uint64_t own = atomic_load(&sink->own);
-	struct stat st;
 	long ret;
 	int fd;
 
 	memcpy(to.sun_path, path, strnlen(path, sizeof(to.sun_path) - 1));
-	if (!hf_put_still(own, &st)) {
-		fd = hf_sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (fd < 0)
-			return fd;
-		own = publish(sink, own, fd, &st);
-		if (own == 0)
-			return -EAGAIN;
-	}
-	ret = hf_sys_sendmsg(hf_put_fd(own), &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	fd = hf_sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fd;
+	ret = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	hf_sys_close(fd);
 	return ret < 0 ? (int)ret : 0;
 }
 
 /* What syslog(3) would send, without the time: it would need localtime, and the daemon stamps what it receives. */
-static int syslog_put(struct sink *sink, const struct hf_line *line)
+static int syslog_put(const struct hf_line *line)
 {
 	static const unsigned char severity[] = {[HF_ERROR] = 3, [HF_WARN] = 4, [HF_INFO] = 6, [HF_DEBUG] = 7};
 	char head[48];
@@ -290,7 +307,7 @@ static int syslog_put(struct sink *sink, const struct hf_line *line)
 	hf_fmt_boundary(&fmt);
 	iov[0].iov_len = hf_fmt_end(&fmt, "]: ");
 	iov[1].iov_len = line->len - line->tag - 1;
-	return datagram(sink, "/dev/log", iov, 2);
+	return datagram("/dev/log", iov, 2);
 }
 
 static int fd_put(struct sink *sink, const struct hf_line *line)
@@ -311,11 +328,11 @@ static int dispatch(struct sink *sink, const struct hf_line *line)
 	case HF_SINK_STDERR:
 		return stderr_put(line->text, line->len);
 	case HF_SINK_SYSLOG:
-		return syslog_put(sink, line);
+		return syslog_put(line);
 	case HF_SINK_FILE:
 		return sink->path[0] ? file_put(sink, line) : -ENOENT;
 	case HF_SINK_UNIX:
-		return sink->path[0] ? datagram(sink, sink->path, &iov, 1) : -ENOENT;
+		return sink->path[0] ? datagram(sink->path, &iov, 1) : -ENOENT;
 	case HF_SINK_FD:
 		return sink->setting->fd == STDERR_FILENO ? stderr_put(line->text, line->len) : fd_put(sink, line);
 	}
@@ -401,6 +418,22 @@ void hf_sink_open(const struct hf_sink_setting *settings, size_t count)
 			complain(sink, -ret);
 	}
 	nsinks = count < HF_MAX_SINKS ? count : HF_MAX_SINKS;
+}
+
+void hf_sink_pin(void)
+{
+	bool was = atomic_exchange(&pinned, true);
+	struct stat st;
+
+	for (size_t i = 0; i < nsinks && !was; i++) {
+		int fd;
+
+		if (sinks[i].setting->kind != HF_SINK_FILE || sinks[i].path[0] == '\0')
+			continue;
+		fd = file_open(&sinks[i]);
+		if (fd >= 0)
+			publish(&sinks[i], 0, fd, &st);
+	}
 }
 
 size_t hf_sink_count(void)

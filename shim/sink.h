@@ -31,6 +31,9 @@ struct hf_line {
 void hf_sink_open(const struct hf_sink_setting *settings, size_t count);
 size_t hf_sink_count(void);
 
+/* See hf_report_pin(). */
+void hf_sink_pin(void);
+
 /* Take over telling of the lines that sink I has lost: how many. hf_sink_put() gives them back if it fails too. */
 uint32_t hf_sink_take_lost(size_t i);
 

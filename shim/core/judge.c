@@ -4,11 +4,11 @@
 #include <string.h>
 
 /* The kernel sends no keepalive probe before an idle connection has heard nothing for a second (TCP_KEEPIDLE >= 1). */
-enum { FIRST_PROBE_MS = 1000 };
+enum { SECOND = 1000, FIRST_PROBE_MS = SECOND };
 
 /* Questions that must have gone unanswered before silence is called death: at 10 % loss in each direction a live peer
  * loses three in a row, with all before them, less than once in a hundred thousand spells. */
-enum { QUESTIONS = 3, RETRANSMITS = 2 };
+enum { QUESTIONS = 3 };
 
 /* Linux errno values of a connection the kernel gave up; core includes no system header for them. */
 enum { ERR_PIPE = 32, ERR_CONNRESET = 104 };
@@ -78,6 +78,9 @@ static bool window_shut(const struct hf_evidence *evidence)
 	return evidence->unacked == 0 && evidence->notsent > 0;
 }
 
+/* Ages are in jiffies of up to 10 ms: the same moment, looked at twice, may move so far. */
+enum { JITTER_MS = 20 };
+
 /* Life and movement since the last look. */
 static void take_evidence(struct hf_judge *judge, uint64_t now, const struct hf_evidence *evidence)
 {
@@ -85,6 +88,9 @@ static void take_evidence(struct hf_judge *judge, uint64_t now, const struct hf_
 	bool acked = evidence->bytes_acked != judge->bytes_acked;
 	bool received = evidence->bytes_received != judge->bytes_received;
 
+	/* Heard between two looks: another silence, even if it has lasted half the timeout again by now. */
+	if (heard > judge->life_at + JITTER_MS)
+		judge->late = judge->dead = false;
 	judge->life_at = most(judge->life_at, heard);
 	if (acked || (evidence->unacked == 0 && evidence->notsent == 0))
 		judge->progress_at = now;
@@ -104,7 +110,7 @@ static void remember(struct hf_judge *judge, uint64_t now, const struct hf_evide
 /*
  * When the question now open was put.  Data: its last transmission, less the time the retransmission timer has been
  * doubling (the waits so far add up to the present timer less the first).  A keepalive probe: not before the kernel
- * sends one.
+ * sends one, after the interval in whole seconds.
  */
 static uint64_t question_time(const struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 			      const struct hf_evidence *evidence)
@@ -118,7 +124,7 @@ static uint64_t question_time(const struct hf_judge *judge, const struct hf_poli
 	else if (window_shut(evidence))
 		put = now;
 	else
-		put = judge->life_at + most(policy->interval, FIRST_PROBE_MS);
+		put = judge->life_at + most(((uint64_t)policy->interval + SECOND - 1) / SECOND * SECOND, FIRST_PROBE_MS);
 	return least(now, most(put, most(judge->life_at, judge->since)));
 }
 
@@ -142,7 +148,10 @@ static uint64_t fair_time(const struct hf_policy *policy, const struct hf_eviden
 /* Whether enough went unanswered, however long it took. */
 static bool asked_enough(const struct hf_evidence *evidence)
 {
-	return in_flight(evidence) ? evidence->retransmits >= RETRANSMITS : evidence->probes >= QUESTIONS;
+	uint32_t data = in_flight(evidence) ? 1 + evidence->retransmits : 0;
+
+	/* Probes left unanswered still count when the program writes after them. */
+	return evidence->probes + data >= QUESTIONS;
 }
 
 /* Another question, if the kernel would send one now. */
@@ -237,6 +246,7 @@ static void judge_reply(struct hf_judge *judge, const struct hf_policy *policy, 
 		look_again(ruling, judge->owed_since + policy->reply_timeout);
 		return;
 	}
+	ruling->silent = now - judge->owed_since;
 	dead(ruling, HF_WHY_UNANSWERED, policy->abort_on_unanswered);
 	judge->sent = false; /* told once; the next bytes sent arm it again */
 	judge->owed_since = 0;
@@ -325,8 +335,8 @@ static void judge_closed(struct hf_judge *judge, const struct hf_policy *policy,
 		return; /* closed in both directions, as it should be */
 	if (was_reset(judge, policy, evidence, silent))
 		dead(ruling, HF_WHY_RESET, false);
-	else
-		dead(ruling, HF_WHY_PATH, true);
+	else if (!judge->dead) /* told already in this silence, if only reported */
+		dead(ruling, HF_WHY_PATH, policy->abort_on_dead);
 }
 
 static void judge_connecting(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,

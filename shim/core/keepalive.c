@@ -62,7 +62,8 @@ static uint64_t model_timeout(uint32_t retries, uint32_t most)
 uint32_t hf_rto_max(const struct hf_policy *policy, uint32_t retries2)
 {
 	enum { LEAST = 1000, MOST = 120000 }; /* TCP_RTO_MAX_MS, tcp(7) */
-	uint64_t most = policy->timeout / 5 > LEAST ? policy->timeout / 5 : LEAST;
+	/* At 10 % loss each way a live peer's answer to one in five is lost: six chances within the timeout. */
+	uint64_t most = policy->timeout / 8 > LEAST ? policy->timeout / 8 : LEAST;
 
 	if (!policy->abort_on_dead)
 		return 0;

@@ -39,6 +39,7 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	if (seen == epoch || !atomic_compare_exchange_strong(&slot->epoch, &seen, epoch))
 		return;
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
+	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
 	if (atomic_load(&slot->fate) == 0) {
 		atomic_store(&slot->guard, epoch);
 		hf_watch_give(slot);

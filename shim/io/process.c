@@ -70,44 +70,57 @@ int hf_setns(int fd, int type)
 	ALONE(setns, (fd, type));
 }
 
+/* As ALONE; and what the sinks name may be out of the new identity's reach. */
+#define ALONE_PINNED(name, args)                    \
+	do {                                        \
+		if (hf_on() && !hf_proc_borrowed()) \
+			hf_report_pin();            \
+		ALONE(name, args);                  \
+	} while (0)
+
+int hf_chroot(const char *path)
+{
+	ALONE_PINNED(chroot, (path));
+}
+
 int hf_setuid(uid_t uid)
 {
-	ALONE(setuid, (uid));
+	ALONE_PINNED(setuid, (uid));
 }
 
 int hf_setgid(gid_t gid)
 {
-	ALONE(setgid, (gid));
+	ALONE_PINNED(setgid, (gid));
 }
 
 int hf_seteuid(uid_t uid)
 {
-	ALONE(seteuid, (uid));
+	ALONE_PINNED(seteuid, (uid));
 }
 
 int hf_setegid(gid_t gid)
 {
-	ALONE(setegid, (gid));
+	ALONE_PINNED(setegid, (gid));
 }
 
 int hf_setreuid(uid_t real, uid_t effective)
 {
-	ALONE(setreuid, (real, effective));
+	ALONE_PINNED(setreuid, (real, effective));
 }
 
 int hf_setregid(gid_t real, gid_t effective)
 {
-	ALONE(setregid, (real, effective));
+	ALONE_PINNED(setregid, (real, effective));
 }
 
 int hf_setresuid(uid_t real, uid_t effective, uid_t saved)
 {
-	ALONE(setresuid, (real, effective, saved));
+	ALONE_PINNED(setresuid, (real, effective, saved));
 }
 
 int hf_setresgid(gid_t real, gid_t effective, gid_t saved)
 {
-	ALONE(setresgid, (real, effective, saved));
+	ALONE_PINNED(setresgid, (real, effective, saved));
 }
 
 int hf_setgroups(size_t count, const gid_t *groups)

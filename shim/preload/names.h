@@ -115,6 +115,7 @@
 	X(int, setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved)) \
 	X(int, setgroups, (size_t count, const gid_t *groups), (count, groups)) \
 	X(int, initgroups, (const char *user, gid_t group), (user, group)) \
+	X(int, chroot, (const char *path), (path)) \
 	X(int, capset, (void *header, const void *data), (header, data)) \
 	X(int, prctl, (int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d), (op, a, b, c, d)) \
 	X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), (nr, a, b, c, d, e, f))

@@ -1,11 +1,16 @@
 #include "watch/tell.h"
 #include "runtime.h"
+#include "sys.h"
 #include "watch/socket.h"
 
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence)
 {
+	int queued = 0;
+
 	event->fd = atomic_load(&slot->fd);
 	event->conn = atomic_load(&slot->cookie);
 	event->mode = HF_MODE_PROBE;
@@ -17,7 +22,8 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	if (evidence == NULL)
 		return;
 	event->rtt_us = evidence->rtt_us;
-	event->unacked = evidence->unacked;
+	if (hf_sys_ioctl(event->fd, SIOCOUTQ, &queued) == 0)
+		event->unacked = queued;
 	event->unread = evidence->unread;
 	event->sent = (int64_t)evidence->bytes_acked;
 	event->received = (int64_t)evidence->bytes_received;

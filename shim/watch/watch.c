@@ -359,7 +359,8 @@ static void notice_pause(uint64_t planned, uint64_t now)
 {
 	uint64_t asleep = clock_ms(CLOCK_BOOTTIME) - now;
 	bool suspended = watch.asleep_ms != 0 && asleep > watch.asleep_ms + LATE_MS;
-	uint32_t late = hf_runtime.policy.interval > 4 * LATE_MS ? hf_runtime.policy.interval / 4 : LATE_MS;
+	/* A busy machine wakes us late too; the evidence is the kernel's own and stays good meanwhile. */
+	uint32_t late = hf_runtime.policy.interval > LATE_MS ? hf_runtime.policy.interval : LATE_MS;
 
 	watch.asleep_ms = asleep;
 	if (suspended || (planned != 0 && now > planned + late))

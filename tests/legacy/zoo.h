@@ -154,9 +154,8 @@ ZOO int ready(const char *name, int fd, short events, int timeout)
 
 ZOO struct sockaddr_in loopback(int port)
 {
-	return (struct sockaddr_in){.sin_family = AF_INET,
-				    .sin_port = htons((uint16_t)port),
-				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 #define SA(p) ((struct sockaddr *)(p))

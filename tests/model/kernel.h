@@ -124,7 +124,8 @@ static inline void emit(struct tcp *tcp, uint64_t seq, uint32_t len)
 	tcp->advertised = wnd < MSS && wnd < tcp->rcvbuf / 2 ? 0 : wnd;
 	if (wire->cut || chance(wire->loss) || wire->tail - wire->head == FLIGHT)
 		return;
-	wire->ring[wire->tail++ % FLIGHT] = (struct segment){now + wire->delay, seq, tcp->rcv_nxt, len, tcp->advertised};
+	wire->ring[wire->tail++ % FLIGHT] =
+		(struct segment){now + wire->delay, seq, tcp->rcv_nxt, len, tcp->advertised};
 }
 
 /* The oracle's note of a transmission that calls for an answer. */
@@ -178,7 +179,8 @@ static inline void transmit(struct tcp *tcp)
 {
 	if (tcp->closed)
 		return;
-	while (tcp->snd_nxt < tcp->write_seq) {
+	/* After a timeout the congestion window is one segment: nothing new until what was lost is through. */
+	while (tcp->snd_nxt < tcp->write_seq && tcp->retransmits == 0) {
 		uint64_t end = min64(tcp->snd_nxt + MSS, tcp->write_seq);
 
 		if (end > tcp->snd_una + tcp->snd_wnd || end > tcp->snd_una + (uint64_t)CWND * MSS)
@@ -272,8 +274,8 @@ static inline void take_segment(struct tcp *tcp, const struct segment *seg)
 	if (seg->seq == tcp->rcv_nxt && end - tcp->read_seq <= (uint64_t)tcp->rcvbuf + MSS) {
 		/* Header prediction leaves the ages of acknowledgements alone. */
 		tcp->rcv_nxt = end;
-		tcp->lrcvtime = now;
-		heard(tcp);
+		tcp->lrcvtime = tcp->life = now;
+		tcp->chances = 0;
 		if (seg->ack != tcp->snd_una || seg->wnd != tcp->snd_wnd)
 			take_ack(tcp, seg->ack, seg->wnd, false);
 	} else {

@@ -1,13 +1,14 @@
+# shellcheck shell=bash
 # Shared by tests/real/*.test (bash): real programs on 127.0.0.1, with and without the library.
 # Owns a scratch directory $DIR, the processes it started (killed by pid at the end), and the TAP lines.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
-BUILD=${BUILD:-$PWD/build} TOP=$PWD
+BUILD=${BUILD:-$PWD/build}
 LIB=${LIB:-$BUILD/libholdfast.so}
 TEST=$(basename "$0" .test)
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/$TEST.XXXXXX") || exit 2
 chmod 755 "$DIR" # for servers that change to another user
-PIDS=()
+PIDS=() started=
 
 cleanup() {
 	local pid

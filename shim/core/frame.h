@@ -1,0 +1,116 @@
+/*
+ * Frames: program bytes in, frames out, and back.
+ *
+ * Pure and total: any byte sequence in, never a crash, never a buffer that grows.  No system call, clock or lock; the
+ * caller serialises each direction.
+ */
+#ifndef HOLDFAST_CORE_FRAME_H
+#define HOLDFAST_CORE_FRAME_H
+
+#include <holdfast/wire.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* CRC32C (Castagnoli), as in iSCSI, RFC 3720 appendix B.4. Start with 0. */
+uint32_t hf_crc32c(uint32_t crc, const void *data, size_t size);
+
+/* A complete header for a payload of LENGTH. */
+void hf_header_make(uint8_t out[HF_HEADER_SIZE], enum hf_frame_type type, uint32_t length);
+
+/* Whether the eight bytes are a header this version may receive; TYPE and LENGTH are set if so. */
+bool hf_header_read(const uint8_t in[HF_HEADER_SIZE], enum hf_frame_type *type, uint32_t *length);
+
+struct hf_beat {
+	uint64_t seq, time_us, echo_us, held_us, received;
+	uint32_t unread, unread_ms, state;
+};
+
+void hf_beat_make(uint8_t out[HF_BEAT_SIZE], const struct hf_beat *beat);
+void hf_beat_read(const uint8_t in[HF_BEAT_SIZE], struct hf_beat *beat);
+
+/* Receiving.  Zero is the state at the first frame. */
+struct hf_rx {
+	uint64_t received; /* program bytes delivered or about to be */
+	uint32_t payload;  /* bytes of the open frame still to come */
+	uint8_t have;      /* bytes of the header or control payload in part[] */
+	uint8_t type;      /* of the open frame, 0: between frames or inside a header */
+	bool fin, bye, corrupt;
+	uint8_t part[HF_BEAT_SIZE];
+};
+
+/* What hf_rx_squeeze() came across, besides program bytes. */
+struct hf_rx_news {
+	bool fin, bye;  /* came for the first time */
+	unsigned beats; /* how many; the last one is in beat */
+	struct hf_beat beat;
+	bool ack;
+	uint64_t acked;
+	bool proof;
+	uint8_t proof_bytes[HF_CHECK_SIZE];
+	bool corrupt; /* the stream stopped making sense: fail-stop, deliver nothing that follows */
+};
+
+/*
+ * BUF holds SIZE bytes as they came from the connection.  Squeeze headers and control frames out, in place; returns how
+ * many program bytes now stand at the start of BUF.  NEWS is set (not accumulated).  After corruption, returns the
+ * program bytes that came before it; every later call returns 0 and sets news->corrupt.
+ */
+size_t hf_rx_squeeze(struct hf_rx *rx, void *buf, size_t size, struct hf_rx_news *news);
+
+/* Bytes of protocol that must come before the next program byte can: 0 inside a DATA frame; else what is missing of
+ * the header or control frame being received.  A reader puts so many into a scratch buffer ahead of the program's. */
+size_t hf_rx_overhead(const struct hf_rx *rx);
+
+/* Program bytes that may follow without a header: the rest of the open DATA frame. */
+static inline size_t hf_rx_open(const struct hf_rx *rx)
+{
+	return rx->type == HF_FRAME_DATA ? rx->payload : 0;
+}
+
+/* Whether the connection may end here without anything missing: between frames. */
+static inline bool hf_rx_between(const struct hf_rx *rx)
+{
+	return rx->type == 0 && rx->have == 0;
+}
+
+/*
+ * Sending.  Zero is the state at the first frame.
+ *
+ * A write of n program bytes becomes: what is left of protocol bytes already promised (owed), then program bytes that
+ * fill the open frame, then a header and program bytes.  A partial write leaves protocol bytes owed or a frame open;
+ * whatever program bytes come next fill it, as a frame is only a container.
+ */
+struct hf_tx {
+	uint64_t sent;                /* program bytes handed to the kernel */
+	uint32_t open;                /* program bytes still promised by the last header */
+	uint8_t owed_have, owed_size; /* owed[owed_have..owed_size) must go out first */
+	bool fin, bye;
+	uint8_t owed[HF_HEADER_SIZE + HF_BEAT_SIZE];
+};
+
+/* How one write goes out: owed bytes, then FIRST program bytes, then the header if HEADER, then SECOND more. */
+struct hf_tx_plan {
+	size_t owed, first, second;
+	bool header;
+	uint8_t head[HF_HEADER_SIZE];
+};
+
+/* Plan for N program bytes, n > 0. Never more than one header: first + second may be less than N. */
+void hf_tx_plan(const struct hf_tx *tx, size_t n, struct hf_tx_plan *plan);
+
+/* The kernel took TOOK bytes of the plan (from its beginning): returns how many of them were program bytes. */
+size_t hf_tx_took(struct hf_tx *tx, const struct hf_tx_plan *plan, size_t took);
+
+/* Whether a control frame may go out now: nothing owed, no frame open, no BYE sent (nor FIN, for DATA). */
+bool hf_tx_between(const struct hf_tx *tx);
+
+/*
+ * Queue a control frame of SIZE bytes of payload as owed bytes; FIN and BYE set their flags.  Only when
+ * hf_tx_between(); false otherwise.  The caller then sends owed bytes: hf_tx_owed() and hf_tx_paid().
+ */
+bool hf_tx_control(struct hf_tx *tx, enum hf_frame_type type, const void *payload, size_t size);
+const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size);
+void hf_tx_paid(struct hf_tx *tx, size_t took);
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * Two processes and a loopback connection.  BENCH_MS says for how long.
+ *   net rtt SIZE       a message of SIZE bytes there and back: ns a round trip
+ *   net poll SIZE      the same, each side in poll(2) before each read(2), listening socket in the set: ns
+ *   net stream SIZE    write(2)s of SIZE bytes one way, to the last byte's arrival: MB/s
+ *   net churn          connect, one byte there and back, close: ns a connection
+ */
+#include "bench.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { LARGEST = 1 << 20 };
+
+static char buf[LARGEST];
+static struct batches batches;
+
+static int listener = -1; /* stays open in both processes: programs have one in their poll sets */
+
+static void wait_readable(int fd)
+{
+	struct pollfd p[2] = {{.fd = listener, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+	while ((p[1].revents & (POLLIN | POLLHUP)) == 0)
+		if (poll(p, 2, -1) < 0)
+			err(1, "poll");
+}
+
+/* As read_all(), with a poll before each read. */
+static bool poll_read_all(int fd, size_t size)
+{
+	for (size_t got = 0; got < size;) {
+		ssize_t n;
+
+		wait_readable(fd);
+		n = read(fd, buf + got, size - got);
+		if (n < 0)
+			err(1, "read");
+		if (n == 0)
+			return false;
+		got += (size_t)n;
+	}
+	return true;
+}
+
+static bool take(int fd, size_t size, bool polling)
+{
+	return polling ? poll_read_all(fd, size) : read_all(fd, buf, size);
+}
+
+static double round_trips(int fd, size_t size, bool polling)
+{
+	uint64_t start = now_ns(), end = start + duration_ns(), t;
+	const unsigned batch = size > 65536 ? 2 : 20;
+
+	do {
+		t = now_ns();
+		for (unsigned i = 0; i < batch; i++) {
+			write_all(fd, buf, size);
+			if (!take(fd, size, polling))
+				errx(1, "the other end closed");
+		}
+	} while (batches_add(&batches, (double)(now_ns() - t) / batch) && now_ns() < end);
+	return batches_median(&batches);
+}
+
+static void echo(int fd, size_t size, bool polling)
+{
+	while (take(fd, size, polling))
+		write_all(fd, buf, size);
+}
+
+static double stream(int fd, size_t size)
+{
+	uint64_t start = now_ns(), end = start + duration_ns(), bytes = 0;
+	const size_t batch = size < 16384 ? 16384 / size : 1;
+
+	while (now_ns() < end) {
+		for (size_t i = 0; i < batch; i++)
+			write_all(fd, buf, size);
+		bytes += size * batch;
+	}
+	/* The last byte has arrived when the reader, having seen the end, closes. */
+	shutdown(fd, SHUT_WR);
+	while (read(fd, buf, 1) > 0)
+		;
+	return (double)bytes * 1e3 / (double)(now_ns() - start);
+}
+
+static void drain(int fd)
+{
+	ssize_t n;
+
+	while ((n = read(fd, buf, 65536)) > 0)
+		;
+	if (n < 0)
+		err(1, "read");
+}
+
+static double churn(in_port_t port)
+{
+	enum { BATCH = 10, MOST = 20000 };
+	uint64_t start = now_ns(), end = start + duration_ns(), t;
+	uint32_t host = (uint32_t)getpid() * 977;
+	unsigned count = 0;
+
+	do {
+		t = now_ns();
+		for (unsigned i = 0; i < BATCH; i++, count++) {
+			int fd = connect_to(port, host + count);
+
+			write_all(fd, "q", 1);
+			if (!read_all(fd, buf, 1))
+				errx(1, "the other end closed");
+			close(fd);
+		}
+	} while (batches_add(&batches, (double)(now_ns() - t) / BATCH) && now_ns() < end && count < MOST);
+	return batches_median(&batches);
+}
+
+static void serve_churn(void)
+{
+	for (;;) {
+		int fd = accept_one(listener);
+
+		if (read_all(fd, buf, 1))
+			write_all(fd, buf, 1);
+		close(fd);
+	}
+}
+
+static void serve(const char *what, size_t size)
+{
+	int fd;
+
+	if (strcmp(what, "churn") == 0)
+		serve_churn();
+	fd = accept_one(listener);
+	if (strcmp(what, "stream") == 0)
+		drain(fd);
+	else
+		echo(fd, size, strcmp(what, "poll") == 0);
+	close(fd);
+}
+
+static double measure(const char *what, size_t size, in_port_t port)
+{
+	int fd;
+
+	if (strcmp(what, "churn") == 0)
+		return churn(port);
+	fd = connect_to(port, 0);
+	if (strcmp(what, "stream") == 0)
+		return stream(fd, size);
+	return round_trips(fd, size, strcmp(what, "poll") == 0);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+	in_port_t port;
+	pid_t pid;
+
+	if (size == 0 || size > LARGEST)
+		errx(2, "SIZE: expected 1 to %d", LARGEST);
+	alarm(60);
+	listener = listen_somewhere(&port);
+	pid = fork();
+	if (pid < 0)
+		err(1, "fork");
+	if (pid == 0) {
+		alarm(60); /* not inherited, fork(2) */
+		serve(what, size);
+		_exit(0);
+	}
+	print_value(measure(what, size, port));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return 0;
+}
