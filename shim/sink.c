@@ -24,6 +24,8 @@ static struct sink {
 } sinks[HF_MAX_SINKS];
 static size_t nsinks;
 
+void (*hf_sink_aside)(void (*fn)(void *), void *arg);
+
 /* file: sinks are kept open: hf_sink_pin(). */
 static _Atomic bool pinned;
 
@@ -320,6 +322,20 @@ static int fd_put(struct sink *sink, const struct hf_line *line)
 	return hf_put_line(hf_put_fd(own), &st, &sink->torn, line->text, line->len, false);
 }
 
+/* Whether giving a line to SINK opens a descriptor. */
+static bool opens(const struct sink *sink)
+{
+	switch (sink->setting->kind) {
+	case HF_SINK_FILE:
+		return !atomic_load(&pinned) || atomic_load(&sink->own) == 0;
+	case HF_SINK_UNIX:
+	case HF_SINK_SYSLOG:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int dispatch(struct sink *sink, const struct hf_line *line)
 {
 	struct iovec iov = {.iov_base = (void *)line->text, .iov_len = line->len};
@@ -339,9 +355,29 @@ static int dispatch(struct sink *sink, const struct hf_line *line)
 	return -EINVAL;
 }
 
+struct put {
+	struct sink *sink;
+	const struct hf_line *line;
+	int ret;
+};
+
+static void put(void *arg)
+{
+	struct put *p = arg;
+
+	p->ret = dispatch(p->sink, p->line);
+}
+
 int hf_sink_put(size_t i, const struct hf_line *line, uint32_t told)
 {
-	int ret = dispatch(&sinks[i], line);
+	struct put p = {.sink = &sinks[i], .line = line};
+	int ret;
+
+	if (hf_sink_aside != NULL && opens(&sinks[i]))
+		hf_sink_aside(put, &p);
+	else
+		put(&p);
+	ret = p.ret;
 
 	if (ret != 0)
 		atomic_fetch_add(&sinks[i].lost, told + 1);

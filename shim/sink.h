@@ -31,6 +31,9 @@ struct hf_line {
 void hf_sink_open(const struct hf_sink_setting *settings, size_t count);
 size_t hf_sink_count(void);
 
+/* Runs what opens a descriptor where that does not disturb the program's numbers; NULL: right here. Set once. */
+extern void (*hf_sink_aside)(void (*fn)(void *), void *arg);
+
 /* See hf_report_pin(). */
 void hf_sink_pin(void);
 

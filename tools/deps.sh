@@ -11,7 +11,7 @@ set -u
 # The one list.
 BUILD='libbsd-dev libmd-dev libcmocka-dev'
 TEST='iproute2 nftables redis-server redis-tools nginx-light curl netcat-openbsd openssl python3 perl socat procps
-	libjemalloc2'
+	libjemalloc2 strace'
 SERVICES='redis-server nginx'
 
 case ${1:-all} in

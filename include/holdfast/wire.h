@@ -71,16 +71,26 @@ enum hf_frame_type {
 	HF_FRAME_DATA = 1,  /* program bytes */
 	HF_FRAME_BEAT = 2,  /* HF_BEAT_SIZE bytes */
 	HF_FRAME_FIN = 3,   /* the program has shut down writing; nothing but BEAT, BYE and ACK follows; no payload */
-	HF_FRAME_BYE = 4,   /* last close: do not resume; no payload; also ends the direction like a FIN */
+	HF_FRAME_BYE = 4,   /* last close: do not resume; no payload; also ends the direction like a FIN; nothing follows */
 	HF_FRAME_ACK = 5,   /* 8 bytes: program bytes received, for the resume ledger */
 	HF_FRAME_PROOF = 6, /* HF_CHECK_SIZE bytes: HMAC over both HELLOs' nonces, client then server; keyed only */
+};
+
+/*
+ * A FIN with HF_HEADER_FIN_SEEN is both the second FIN and the acknowledgement of the first; nothing follows it.  FINs
+ * without it have crossed: each side then sends one more BEAT, with HF_BEAT_FIN_RECEIVED, as its last frame.  A side
+ * really shuts its direction down only when nothing can come from the other: an incoming byte would be answered with a
+ * reset once both directions of the socket are shut.
+ */
+enum hf_header_flag {
+	HF_HEADER_FIN_SEEN = 1, /* in a FIN: the sender has received the other side's FIN */
 };
 
 enum {
 	HF_HEADER_SIZE = 8,
 	/* Offsets within a frame header. */
 	HF_HEADER_TYPE = 0,
-	HF_HEADER_FLAGS = 1,  /* none defined: sent as 0, ignored */
+	HF_HEADER_FLAGS = 1,  /* enum hf_header_flag; others are sent as 0 and ignored */
 	HF_HEADER_CHECK = 2,  /* 16 bits: the low half of CRC32C over the other six bytes in order */
 	HF_HEADER_LENGTH = 4, /* 32 bits: of the payload */
 

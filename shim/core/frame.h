@@ -15,6 +15,9 @@
 /* CRC32C (Castagnoli), as in iSCSI, RFC 3720 appendix B.4. Start with 0. */
 uint32_t hf_crc32c(uint32_t crc, const void *data, size_t size);
 
+/* The check of a header, over its other six bytes.  It finds every change of up to three of the header's 64 bits. */
+uint16_t hf_header_check(const uint8_t header[HF_HEADER_SIZE]);
+
 /* A complete header for a payload of LENGTH. */
 void hf_header_make(uint8_t out[HF_HEADER_SIZE], enum hf_frame_type type, uint32_t length);
 
@@ -35,32 +38,54 @@ struct hf_rx {
 	uint32_t payload;  /* bytes of the open frame still to come */
 	uint8_t have;      /* bytes of the header or control payload in part[] */
 	uint8_t type;      /* of the open frame, 0: between frames or inside a header */
+	bool proof_due;    /* set by a keyed server before the first frame: that must be a PROOF, which no other may be */
 	bool fin, bye, corrupt;
+	bool ended; /* nothing at all may follow: BYE, or a FIN that answered ours */
 	uint8_t part[HF_BEAT_SIZE];
 };
 
-/* What hf_rx_squeeze() came across, besides program bytes. */
+/* What hf_rx_squeeze() came across, besides program bytes.  Only the flags and counts are always set. */
 struct hf_rx_news {
-	bool fin, bye;  /* came for the first time */
+	bool fin, bye; /* came for the first time */
+	bool fin_seen; /* the FIN says that the peer has had ours */
+	bool ack, proof;
+	bool corrupt;   /* the stream stopped making sense: fail-stop, deliver nothing that follows */
 	unsigned beats; /* how many; the last one is in beat */
+	uint64_t acked; /* if ack */
 	struct hf_beat beat;
-	bool ack;
-	uint64_t acked;
-	bool proof;
-	uint8_t proof_bytes[HF_CHECK_SIZE];
-	bool corrupt; /* the stream stopped making sense: fail-stop, deliver nothing that follows */
+	uint8_t proof_bytes[HF_CHECK_SIZE]; /* if proof: check it before delivering what was returned with it */
 };
 
 /*
  * BUF holds SIZE bytes as they came from the connection.  Squeeze headers and control frames out, in place; returns how
  * many program bytes now stand at the start of BUF.  NEWS is set (not accumulated).  After corruption, returns the
- * program bytes that came before it; every later call returns 0 and sets news->corrupt.
+ * program bytes that came before it; every later call returns 0 and sets news->corrupt.  Payload is only touched when
+ * something before it in BUF was squeezed out.  To peek, work on a copy of RX.
  */
 size_t hf_rx_squeeze(struct hf_rx *rx, void *buf, size_t size, struct hf_rx_news *news);
 
-/* Bytes of protocol that must come before the next program byte can: 0 inside a DATA frame; else what is missing of
- * the header or control frame being received.  A reader puts so many into a scratch buffer ahead of the program's. */
-size_t hf_rx_overhead(const struct hf_rx *rx);
+/*
+ * The same for one read that went to two places: SCRATCH_SIZE bytes, at most hf_rx_overhead() as it was before, then
+ * SIZE bytes in BUF.  A scratch that holds program bytes is a mistake of the caller's and makes the stream corrupt.
+ */
+size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size, void *buf, size_t size,
+			   struct hf_rx_news *news);
+
+/* N program bytes, at most hf_rx_open(), left the connection without passing a buffer: splice(2), MSG_TRUNC. */
+void hf_rx_passed(struct hf_rx *rx, size_t n);
+
+/*
+ * Bytes of protocol that must come before the next program byte can: 0 inside a DATA frame; else what is missing of
+ * the header, or of the control frame and the header after it.  A reader puts so many into a scratch buffer ahead of
+ * the program's; there is never a program byte among them.
+ */
+enum { HF_RX_OVERHEAD_MOST = HF_BEAT_SIZE + HF_HEADER_SIZE };
+static inline size_t hf_rx_overhead(const struct hf_rx *rx)
+{
+	if (rx->type == HF_FRAME_DATA)
+		return 0;
+	return rx->type ? rx->payload + (size_t)HF_HEADER_SIZE : (size_t)(HF_HEADER_SIZE - rx->have);
+}
 
 /* Program bytes that may follow without a header: the rest of the open DATA frame. */
 static inline size_t hf_rx_open(const struct hf_rx *rx)
@@ -71,7 +96,7 @@ static inline size_t hf_rx_open(const struct hf_rx *rx)
 /* Whether the connection may end here without anything missing: between frames. */
 static inline bool hf_rx_between(const struct hf_rx *rx)
 {
-	return rx->type == 0 && rx->have == 0;
+	return rx->type == 0 && rx->have == 0 && !rx->corrupt;
 }
 
 /*
@@ -80,12 +105,16 @@ static inline bool hf_rx_between(const struct hf_rx *rx)
  * A write of n program bytes becomes: what is left of protocol bytes already promised (owed), then program bytes that
  * fill the open frame, then a header and program bytes.  A partial write leaves protocol bytes owed or a frame open;
  * whatever program bytes come next fill it, as a frame is only a container.
+ *
+ * A frame left open can be closed by program bytes only.  When the program ends its direction instead, there is no FIN
+ * to send: the real shutdown(2) or close(2) is the end, and the peer's reader gets its end of file from that.
  */
 struct hf_tx {
 	uint64_t sent;                /* program bytes handed to the kernel */
 	uint32_t open;                /* program bytes still promised by the last header */
 	uint8_t owed_have, owed_size; /* owed[owed_have..owed_size) must go out first */
 	bool fin, bye;
+	bool ended; /* nothing at all may follow what is owed */
 	uint8_t owed[HF_HEADER_SIZE + HF_BEAT_SIZE];
 };
 
@@ -96,20 +125,34 @@ struct hf_tx_plan {
 	uint8_t head[HF_HEADER_SIZE];
 };
 
-/* Plan for N program bytes, n > 0. Never more than one header: first + second may be less than N. */
+/*
+ * Plan for N program bytes.  Never more than one header: first + second may be less than N.  After FIN or BYE, or for
+ * N = 0, the plan has owed bytes only.
+ */
 void hf_tx_plan(const struct hf_tx *tx, size_t n, struct hf_tx_plan *plan);
 
-/* The kernel took TOOK bytes of the plan (from its beginning): returns how many of them were program bytes. */
+/*
+ * The kernel took TOOK bytes of the plan (from its beginning): returns how many of them were program bytes.  Only for
+ * a plan made from the present state.
+ */
 size_t hf_tx_took(struct hf_tx *tx, const struct hf_tx_plan *plan, size_t took);
 
-/* Whether a control frame may go out now: nothing owed, no frame open, no BYE sent (nor FIN, for DATA). */
-bool hf_tx_between(const struct hf_tx *tx);
+/* Whether a control frame may go out now: nothing owed, no frame open, nothing final sent. */
+static inline bool hf_tx_between(const struct hf_tx *tx)
+{
+	return tx->owed_size == 0 && tx->open == 0 && !tx->ended;
+}
 
 /*
  * Queue a control frame of SIZE bytes of payload as owed bytes; FIN and BYE set their flags.  Only when
- * hf_tx_between(); false otherwise.  The caller then sends owed bytes: hf_tx_owed() and hf_tx_paid().
+ * hf_tx_between() and the size is that of the type, and no second FIN; false otherwise.  The caller then sends owed
+ * bytes: hf_tx_owed() and hf_tx_paid(); the next plan has them too.
  */
 bool hf_tx_control(struct hf_tx *tx, enum hf_frame_type type, const void *payload, size_t size);
+
+/* Queue a FIN; SEEN, from hf_session_fin_seen(): the peer's FIN has come and nothing will follow this one. */
+bool hf_tx_fin(struct hf_tx *tx, bool seen);
+
 const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size);
 void hf_tx_paid(struct hf_tx *tx, size_t took);
 

@@ -124,7 +124,8 @@ static uint64_t question_time(const struct hf_judge *judge, const struct hf_poli
 	else if (window_shut(evidence))
 		put = now;
 	else
-		put = judge->life_at + most(((uint64_t)policy->interval + SECOND - 1) / SECOND * SECOND, FIRST_PROBE_MS);
+		put = judge->life_at +
+		      most(((uint64_t)policy->interval + SECOND - 1) / SECOND * SECOND, FIRST_PROBE_MS);
 	return least(now, most(put, most(judge->life_at, judge->since)));
 }
 
@@ -231,8 +232,10 @@ static void judge_reply(struct hf_judge *judge, const struct hf_policy *policy, 
 
 	if (policy->reply_timeout == 0)
 		return;
-	/* What was acknowledged before we first looked may have been answered long ago; ages tell all the same. */
-	judge->sent = judge->sent || evidence->bytes_acked > 1; /* 1: our SYN, on kernels that count it */
+	/* What was acknowledged before we first looked may have been answered long ago; ages tell all the same.
+	 * 1: our SYN, on kernels that count it.  After a verdict only more bytes arm it again. */
+	if (evidence->bytes_acked > most(1, judge->acked_at_reply))
+		judge->sent = true;
 	look_again(ruling, now + most(policy->reply_timeout / 2, hf_judge_tick(policy)));
 	if (!judge->sent || in_flight(evidence) || evidence->notsent > 0 || !sent_after_received(evidence)) {
 		judge->owed_since = 0;
@@ -249,6 +252,7 @@ static void judge_reply(struct hf_judge *judge, const struct hf_policy *policy, 
 	ruling->silent = now - judge->owed_since;
 	dead(ruling, HF_WHY_UNANSWERED, policy->abort_on_unanswered);
 	judge->sent = false; /* told once; the next bytes sent arm it again */
+	judge->acked_at_reply = evidence->bytes_acked;
 	judge->owed_since = 0;
 }
 

@@ -77,6 +77,7 @@ struct hf_judge {
 	uint64_t owed_since;  /* since when the peer owes a reply */
 	uint64_t last_look;
 	uint64_t bytes_acked, bytes_received;
+	uint64_t acked_at_reply; /* bytes_acked when a missing reply was told: only more of them arm the next */
 	uint32_t segs_in;
 	uint8_t state; /* enum hf_tcp_state at the last look */
 	bool connecting, sent, late, dead, stalled, half_closed, half_close_told;

@@ -124,9 +124,13 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	}
 	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0)
 		return NULL;
-	/* Not connected yet, listening, or over: nothing to watch now, look again another time. */
-	if (state == HF_TCP_CLOSE || state == HF_TCP_LISTEN || state == HF_TCP_TIME_WAIT)
+	/* Not connected yet or over: nothing to watch now, look again another time. */
+	if (state == HF_TCP_CLOSE || state == HF_TCP_TIME_WAIT)
 		return NULL;
+	if (state == HF_TCP_LISTEN) {
+		hf_fdmap_replace(fd, seen, HF_FD_LISTENER);
+		return NULL;
+	}
 	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &cookie_len) == 0 &&
 	    (slot = join(fd, seen, cookie)) != NULL)
 		return slot;

@@ -41,7 +41,7 @@ static bool tcp_socket(int fd, hf_fd_entry entry)
 
 	if (HF_FD_KIND(entry) != HF_FD_UNKNOWN)
 		return HF_FD_KIND(entry) == HF_FD_SLOT;
-	if (entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT))
+	if (entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) || entry == HF_FD_LISTENER)
 		return true;
 	tcp = hf_is_tcp(fd);
 	if (tcp >= 0)
@@ -146,8 +146,19 @@ int hf_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 
 int hf_listen(int fd, int backlog)
 {
+	hf_fd_entry entry;
+	int result, error;
+
 	hf_real_ready();
-	return hf_real.listen(fd, backlog);
+	result = hf_real.listen(fd, backlog);
+	if (result != 0 || !hf_on() || hf_proc_borrowed())
+		return result;
+	error = errno;
+	entry = hf_fdmap_get(fd);
+	if (HF_FD_KIND(entry) == HF_FD_UNKNOWN && tcp_socket(fd, entry))
+		note(fd, HF_FD_LISTENER);
+	errno = error;
+	return result;
 }
 
 int hf_shutdown(int fd, int how)

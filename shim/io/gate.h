@@ -46,7 +46,7 @@ static inline struct hf_slot *hf_gate(int fd, enum hf_way way, int *refused)
 	if (hf_unlikely(!hf_on()))
 		return NULL;
 	entry = hf_fdmap_get(fd);
-	if (HF_FD_KIND(entry) == HF_FD_PASS || HF_FD_KIND(entry) == HF_FD_BUSY)
+	if (HF_FD_KIND(entry) == HF_FD_PASS || HF_FD_KIND(entry) == HF_FD_BUSY || entry == HF_FD_LISTENER)
 		return NULL;
 	if (hf_likely(HF_FD_KIND(entry) == HF_FD_SLOT)) {
 		slot = hf_slot_of(entry);

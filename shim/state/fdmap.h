@@ -6,7 +6,8 @@
  * change is one atomic operation, safe in signal handlers.  Numbers beyond the map stay unknown for ever and are
  * passed through unwatched.
  *
- *   UNKNOWN   nothing known; TCP_HINT set if socket(2) made it a TCP socket that is not connected yet
+ *   UNKNOWN   nothing known; TCP_HINT set if socket(2) made it a TCP socket that is not connected yet; LISTENER if
+ *             it listens: no connection, and no need to look again at every poll
  *   PASS      not ours: a file, a UDP socket, a connection the rules switch off
  *   BUSY      a close or dup2 of it is under way in some thread; calls go straight through
  *   SLOT      a watched connection: slot number and generation
@@ -33,6 +34,7 @@ typedef uint32_t hf_fd_entry;
 #define HF_FD_INDEX(entry) (((entry) >> 2) & ((1U << HF_SLOT_BITS) - 1))
 #define HF_FD_GEN(entry)   ((entry) >> (2 + HF_SLOT_BITS))
 #define HF_FD_TCP_HINT     4U /* with UNKNOWN */
+#define HF_FD_LISTENER     (HF_FD_UNKNOWN | HF_FD_TCP_HINT | 8U)
 
 extern _Atomic hf_fd_entry hf_fdmap_near[HF_FDMAP_NEAR];
 extern _Atomic(_Atomic hf_fd_entry *) hf_fdmap_far;

@@ -126,30 +126,31 @@ void hf_socket_retune(struct hf_slot *slot, int fd)
 	set(fd, SOL_SOCKET, SO_KEEPALIVE, merged.on);
 }
 
-/* net.ipv4.tcp_retries2: after so many retransmissions the kernel itself gives up. */
-static uint32_t retries2(void)
+/* net.ipv4.tcp_retries2: after so many retransmissions the kernel itself gives up (tcp(7)). */
+static uint32_t retries2;
+
+void hf_socket_prepare(void)
 {
-	static uint32_t known;
+	enum { USUAL = 15 };
 	char text[16];
 	uint32_t value = 0;
-	int fd;
 	long got;
+	int fd;
 
-	if (known != 0)
-		return known;
+	if (retries2 != 0)
+		return;
 	fd = hf_sys_openat(AT_FDCWD, "/proc/sys/net/ipv4/tcp_retries2", O_RDONLY | O_CLOEXEC, 0);
 	got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text)) : 0;
 	if (fd >= 0)
 		hf_sys_close(fd);
 	for (long i = 0; i < got && text[i] >= '0' && text[i] <= '9'; i++)
 		value = value * 10 + (uint32_t)(text[i] - '0');
-	known = value != 0 ? value : 15; /* tcp(7): the default */
-	return known;
+	retries2 = value != 0 ? value : USUAL;
 }
 
 static void bound_retransmissions(int fd)
 {
-	uint32_t most = hf_rto_max(&hf_runtime.policy, retries2());
+	uint32_t most = hf_rto_max(&hf_runtime.policy, retries2);
 	int now = get(fd, SOL_TCP, TCP_RTO_MAX_MS);
 
 	/* An error: a kernel that does not offer it. Smaller already: somebody wants it so. */

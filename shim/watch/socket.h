@@ -7,6 +7,9 @@
 
 #include "state/slot.h"
 
+/* Read what is to be read once a process. Called in the program's own thread, before the watchdog starts. */
+void hf_socket_prepare(void);
+
 /* Gather the evidence of SLOT through FD. False: FD is no longer that socket. */
 bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence);
 

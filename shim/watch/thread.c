@@ -2,12 +2,16 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* One mapping: a guard page, the stack, then room on both sides of the thread pointer (TLS lies below it on x86-64,
  * above it on aarch64).  Only touched pages become memory: two or three. */
@@ -19,10 +23,11 @@ enum {
 	WHOLE = GUARD + STACK + TLS_BELOW + TLS_ABOVE,
 };
 
-static char *room; /* kept for the next start */
+/* Of the watchdog and of the thread it sends aside; kept for the next start. */
+static char *room, *aside_room;
 
 /* Set by the kernel when the thread starts, cleared (and woken) when it ends: CLONE_CHILD_CLEARTID. */
-static uint32_t tid_word;
+static uint32_t tid_word, aside_word;
 static int last_tid;
 
 #if defined(__x86_64__)
@@ -40,7 +45,7 @@ static long clone_into(unsigned long flags, void *stack, uint32_t *tid, void *tl
 			 "pop %%rax\n\t"
 			 "pop %%rdi\n\t"
 			 "call *%%rax\n\t"
-			 "xor %%edi, %%edi\n\t"
+			 "mov %%eax, %%edi\n\t"
 			 "mov $60, %%eax\n\t"
 			 "syscall\n\t"
 			 "hlt\n"
@@ -65,7 +70,6 @@ static long clone_into(unsigned long flags, void *stack, uint32_t *tid, void *tl
 			 "mov x29, xzr\n\t"
 			 "ldp x1, x0, [sp], #16\n\t"
 			 "blr x1\n\t"
-			 "mov x0, xzr\n\t"
 			 "mov x8, #93\n\t"
 			 "svc 0\n\t"
 			 "brk #0\n"
@@ -76,14 +80,6 @@ static long clone_into(unsigned long flags, void *stack, uint32_t *tid, void *tl
 	return x0;
 }
 #endif
-
-static void run(void (*body)(void))
-{
-	static const char name[] = "holdfast";
-
-	hf_sys_prctl(15 /* PR_SET_NAME */, (unsigned long)name, 0);
-	body();
-}
 
 static char *make_room(void)
 {
@@ -96,28 +92,54 @@ static char *make_room(void)
 	return map;
 }
 
-int hf_thread_start(void (*body)(void))
+/* Start FN(ARG) in the room at *MAP; what it returns is its exit status. The thread's number or -errno. */
+static long spawn(char **map, uint32_t *word, int (*fn)(void *), void *arg)
 {
 	const uint64_t all = ~UINT64_C(0);
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
 			      CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 	uint64_t mask;
-	void **top;
 	uintptr_t tls;
+	void **top;
 	long tid;
 
-	if (room == NULL && (room = make_room()) == NULL)
+	if (*map == NULL && (*map = make_room()) == NULL)
 		return -ENOMEM;
-	top = (void **)(void *)(room + GUARD + STACK) - 2;
-	top[0] = (void *)run;
-	top[1] = (void *)body;
-	tls = (uintptr_t)(room + GUARD + STACK + TLS_BELOW);
+	top = (void **)(void *)(*map + GUARD + STACK) - 2;
+	top[0] = (void *)fn;
+	top[1] = arg;
+	tls = (uintptr_t)(*map + GUARD + STACK + TLS_BELOW);
 	/* x86-64's thread control block begins with a pointer to itself, and has another at 16. */
 	((uintptr_t *)tls)[0] = tls;
 	((uintptr_t *)tls)[2] = tls;
 	hf_sys_sigprocmask(SIG_SETMASK, &all, &mask);
-	tid = clone_into(flags, top, &tid_word, (void *)tls);
+	tid = clone_into(flags, top, word, (void *)tls);
 	hf_sys_sigprocmask(SIG_SETMASK, &mask, NULL);
+	return tid;
+}
+
+/* The kernel's wake-up is on a shared futex (set_tid_address(2)). */
+static void wait_for(uint32_t *word)
+{
+	uint32_t tid;
+
+	while ((tid = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != 0)
+		hf_sys_futex(word, FUTEX_WAIT, tid, NULL);
+}
+
+static int run(void *arg)
+{
+	static const char name[] = "holdfast";
+	int (*body)(void) = (int (*)(void))arg;
+
+	hf_sys_prctl(PR_SET_NAME, (unsigned long)name, 0);
+	return body();
+}
+
+int hf_thread_start(int (*body)(void))
+{
+	long tid = spawn(&room, &tid_word, run, (void *)body);
+
 	if (tid < 0)
 		return (int)tid;
 	last_tid = (int)tid;
@@ -128,19 +150,42 @@ void hf_thread_join(void)
 {
 	const struct timespec moment = {0, 50000};
 	int pid = hf_sys_getpid();
-	uint32_t tid;
 
-	/* The kernel's wake-up is on a shared futex (set_tid_address(2)). */
-	while ((tid = __atomic_load_n(&tid_word, __ATOMIC_ACQUIRE)) != 0)
-		hf_sys_futex(&tid_word, FUTEX_WAIT, tid, NULL);
+	wait_for(&tid_word);
 	/* The word is cleared a little before the thread leaves its group, which unshare(2) looks at. */
 	for (int i = 0; i < 20000 && last_tid != 0 && hf_sys_tgkill(pid, last_tid, 0) == 0; i++)
 		hf_sys_nanosleep(&moment, NULL);
 	last_tid = 0;
 }
 
+struct errand {
+	void (*fn)(void *);
+	void *arg;
+};
+
+static int go_aside(void *arg)
+{
+	const struct errand *errand = arg;
+
+	/* One step: a table of our own, and of the program's descriptors no more than 0 to 2 in it (close_range(2)). */
+	(void)hf_sys3(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE);
+	errand->fn(errand->arg);
+	return 0;
+}
+
+void hf_thread_aside(void (*fn)(void *), void *arg)
+{
+	struct errand errand = {fn, arg};
+
+	if (hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
+		fn(arg);
+	else
+		wait_for(&aside_word);
+}
+
 void hf_thread_forget(void)
 {
 	__atomic_store_n(&tid_word, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&aside_word, 0, __ATOMIC_RELEASE);
 	last_tid = 0;
 }

@@ -14,11 +14,20 @@
 
 #include <stdbool.h>
 
-/* Start BODY in a new thread; it ends when BODY returns. 0 or -errno (EAGAIN: RLIMIT_NPROC; ENOMEM). */
-int hf_thread_start(void (*body)(void));
+/* Start BODY in a new thread; it ends when BODY returns, with that exit status (which is the process's, should it be
+ * the last thread). 0 or -errno (EAGAIN: RLIMIT_NPROC; ENOMEM). */
+int hf_thread_start(int (*body)(void));
 
 /* Wait until the thread has ended and the kernel no longer counts it in the process. BODY must be on its way out. */
 void hf_thread_join(void);
+
+/*
+ * Run FN(ARG) where the descriptors it opens are not the program's: on the watchdog's thread, in a short-lived second
+ * thread with a descriptor table of its own that holds 0 to 2 only; on any other thread, right here.  POSIX promises a
+ * program the lowest free number, and a daemon that closes 0 to 2 and opens them again counts on it: a descriptor of
+ * ours must not stand there for even a microsecond.
+ */
+void hf_thread_aside(void (*fn)(void *), void *arg);
 
 /* In a forked child: the parent's thread did not come along. */
 void hf_thread_forget(void);

@@ -2,6 +2,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "runtime.h"
+#include "sink.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/socket.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
+#include <sys/uio.h>
 
 /*
  * A connection is first looked at when it has lived this long: one that comes and goes sooner costs its hooks a few
@@ -20,8 +22,9 @@ enum {
 	GRACE_MS = 250,
 	WHEEL_TICK_MS = 4,      /* a jiffy at CONFIG_HZ=250: the kernel's own ages are no finer */
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
-	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone */
-	LATE_MS = 200,          /* woken so much later than asked for: we were stopped, or the machine slept */
+	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
+	REST_MS = 10000,        /* the longest sleep, for that check */
+	LATE_MS = 500,          /* woken so much later than asked for: we were stopped, or the machine slept */
 };
 
 enum { OFF, STARTING, RUNNING };
@@ -40,6 +43,7 @@ static struct {
 	uint64_t pause_at;  /* ms: when the last pause of ours ended */
 	uint64_t asleep_ms; /* CLOCK_BOOTTIME minus CLOCK_MONOTONIC: grows while the machine is suspended */
 	uint64_t idle_since, leader_check;
+	int status; /* of the program's first thread, if we are the last */
 } watch;
 
 static uint64_t clock_ms(clockid_t clock)
@@ -66,7 +70,7 @@ static void ring(void)
 	hf_sys_futex(&watch.ring, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
 
-static void body(void);
+static int body(void);
 
 /* A kernel that will not give us a thread still does keepalive. */
 static void without_thread(struct hf_slot *slot)
@@ -83,6 +87,8 @@ static void start(struct hf_slot *slot)
 
 	if (atomic_load(&watch.stop) != 0 || !atomic_compare_exchange_strong(&watch.state, &expected, STARTING))
 		return;
+	hf_sink_aside = hf_thread_aside;
+	hf_socket_prepare();
 	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
 	if (hf_thread_start(body) < 0) {
 		atomic_store(&watch.state, OFF);
@@ -367,32 +373,52 @@ static void notice_pause(uint64_t planned, uint64_t now)
 		watch.pause_at = now;
 }
 
+struct count {
+	int tid; /* of the watchdog */
+	bool alone;
+	int status; /* the leader's exit status */
+};
+
+/* Of /proc/self/stat (proc(5)): num_threads, the 20th field, and exit_code, the last. comm may hold anything, so
+ * count from its end. */
+
+static void count_threads(void *arg)
+{
+	struct count *count = arg;
+	char text[512], *p;
+	int fd = hf_sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
+	long got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
+
+	if (fd >= 0)
+		hf_sys_close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	p = strrchr(text, ')');
+	for (int field = 2; field < 20 && p != NULL; field++)
+		p = strchr(p + 1, ' ');
+	/* The leader and the watchdog; and the thread that counts, if it was sent aside. */
+	count->status = 0;
+	for (const char *digit = strrchr(text, ' '); digit != NULL && *++digit >= '0' && *digit <= '9';)
+		count->status = count->status * 10 + (*digit - '0');
+	count->alone = p != NULL && strncmp(p, hf_sys_gettid() == count->tid ? " 2 " : " 3 ", 3) == 0;
+}
+
 /* Whether the program's first thread is gone and only we are left: a program whose last thread leaves by the bare
  * exit system call would otherwise never end. */
 static bool alone(uint64_t now)
 {
-	char text[512], *p;
-	long got;
-	int fd;
+	char byte, mine = 0;
+	struct iovec to = {&byte, 1}, from = {&mine, 1};
+	struct count count = {.tid = hf_sys_gettid()};
 
 	if (now < watch.leader_check + LEADER_CHECK_MS)
 		return false;
 	watch.leader_check = now;
-	fd = hf_sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
-	got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
-	if (fd >= 0)
-		hf_sys_close(fd);
-	if (got <= 0)
+	/* A thread that has exited has no memory any more: no process of that number, says process_vm_readv(2). */
+	if (hf_sys6(SYS_process_vm_readv, hf_sys_getpid(), (long)&to, 1, (long)&from, 1, 0) != -ESRCH)
 		return false;
-	text[got] = '\0';
-	/* proc(5): pid (comm) state ...; num_threads is the 20th field. comm may hold anything, so look from its end.
-	 */
-	p = strrchr(text, ')');
-	if (p == NULL || p[1] != ' ' || p[2] != 'Z')
-		return false;
-	for (int field = 2; field < 20 && p != NULL; field++)
-		p = strchr(p + 1, ' ');
-	return p != NULL && strncmp(p, " 2 ", 3) == 0;
+	hf_thread_aside(count_threads, &count);
+	watch.status = count.status >> 8; /* as wait(2) gives it */
+	return count.alone;
 }
 
 /* Sleep until the next look is due or somebody rings. Returns when that was planned to be, 0 for never. */
@@ -405,6 +431,8 @@ static uint64_t rest(uint64_t now)
 	until = due != UINT64_MAX ? due : watch.idle_since + LINGER_MS;
 	if (until <= now)
 		return now;
+	if (until > now + REST_MS)
+		until = now + REST_MS;
 	/* Whoever hands in a slot from here on rings, unless we are up again within the grace anyway. */
 	atomic_store(&watch.dozing, until > now + grace());
 	if (until > now + grace() && atomic_load(&watch.mail.head) != 0)
@@ -415,7 +443,7 @@ static uint64_t rest(uint64_t now)
 	ts.tv_nsec = (long)((until - now) % 1000) * 1000000;
 	hf_sys_futex(&watch.ring, FUTEX_WAIT_PRIVATE, heard, &ts);
 	atomic_store(&watch.dozing, 0);
-	return due != UINT64_MAX ? until : 0;
+	return until;
 }
 
 /* Nothing has been watched for a while: end, if nobody hands us something at this very moment. */
@@ -435,7 +463,7 @@ static bool retire(uint64_t now)
 	return !atomic_compare_exchange_strong(&watch.state, &(uint32_t){OFF}, RUNNING);
 }
 
-static void body(void)
+static int body(void)
 {
 	uint64_t now = clock_ms(CLOCK_MONOTONIC), planned = 0;
 
@@ -454,7 +482,7 @@ static void body(void)
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
 			look(slot_of_node(node), now);
 		if (atomic_load(&watch.stop) != 0 || retire(now) || alone(now))
-			return;
+			return watch.status;
 		planned = rest(now);
 		now = clock_ms(CLOCK_MONOTONIC);
 	}

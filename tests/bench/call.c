@@ -1,6 +1,6 @@
 /*
  * What one call costs, in ns (median over batches of BATCH calls).  BENCH_MS says for how long.
- * BENCH_IN names the kind of process:
+ * usage: call NAME [PROCESS], PROCESS being
  *   bare      no connection, and so no watchdog yet (the default; not for calls on a connection)
  *   watched   with a connection, and so with the watchdog: a second thread
  *   threaded  the same with an idle thread of its own besides: what remains is the hooks' part of the cost, for with
@@ -142,16 +142,15 @@ static void open_connection(bool filled)
 	}
 }
 
-static void open_all(bool filled)
+static void open_all(const char *in, bool filled)
 {
-	const char *in = getenv("BENCH_IN");
 	pthread_t thread;
 
 	zero = open("/dev/zero", O_RDONLY);
 	null = open("/dev/null", O_WRONLY);
 	if (zero < 0 || null < 0)
 		err(1, "setting up");
-	if (in == NULL || strcmp(in, "bare") == 0)
+	if (strcmp(in, "bare") == 0)
 		return;
 	open_connection(filled);
 	if (strcmp(in, "threaded") == 0 && pthread_create(&thread, NULL, idle, NULL) != 0)
@@ -170,7 +169,7 @@ int main(int argc, char **argv)
 	if (call == NULL)
 		errx(2, "\"%s\": no such call", name);
 	alarm(60);
-	open_all(strcmp(name, "peek") == 0);
+	open_all(argc > 2 ? argv[2] : "bare", strcmp(name, "peek") == 0);
 	end = now_ns() + duration_ns();
 	do {
 		t = now_ns();
