@@ -92,8 +92,16 @@ deps: ## install the Debian packages that are missing (asks for root only then)
 
 programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(BENCH)
 
+# The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
+asan-programs: $(UNIT) $(MODEL)
+tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink
+sanitized:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread tsan-programs
+
 test: deps ## run all tests
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
 check-%: ## run one suite: check-unit, check-model, check-legacy, check-real, check-lab
@@ -171,7 +179,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs test bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps programs asan-programs tsan-programs sanitized test bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -28,21 +28,28 @@ struct hf_key {
 
 enum hf_hello_result {
 	HF_HELLO_MORE,    /* so far it may become one: wait for more bytes */
-	HF_HELLO_PLAIN,   /* the peer does not speak holdfast */
-	HF_HELLO_VALID,   /* complete and checked */
-	HF_HELLO_FOREIGN, /* a version we do not know: answer REFUSED and end */
+	HF_HELLO_PLAIN,   /* the peer does not speak holdfast, or sends our own HELLO back (echo, self-connect) */
+	HF_HELLO_VALID,   /* complete and checked; as a client, look at HF_HELLO_REFUSED */
+	HF_HELLO_FOREIGN, /* a version we do not know: answer REFUSED and end; nothing in it has been checked */
 	HF_HELLO_KEY,     /* keyed and the check fails, or one side is keyed and the other is not */
-	HF_HELLO_BROKEN,  /* the magic is there but length, flags or check make no sense */
+	HF_HELLO_BROKEN,  /* the magic is there but length, flags, session or check make no sense */
 };
 
-/* Make a HELLO of HF_HELLO_SIZE bytes. CLIENT_NONCE: in an answer, of the HELLO it answers; else NULL. */
+/*
+ * Make a HELLO of HF_HELLO_SIZE bytes.  HF_HELLO_KEYED is set from the key, whatever hello->flags say.  CLIENT_NONCE:
+ * in an answer (HF_HELLO_SERVER), of the HELLO it answers; else NULL.  Texts fill their
+ * fields to the last byte.
+ */
 void hf_hello_make(uint8_t out[HF_HELLO_SIZE], const struct hf_hello *hello, const struct hf_key *key,
 		   const uint8_t client_nonce[HF_NONCE_SIZE]);
 
 /*
- * Look at the first SIZE bytes from the peer.  *USED is how many bytes the HELLO has (VALID, FOREIGN, KEY, BROKEN with
- * a sane length), else 0.  EXPECT_SERVER: we are the client and this must be an answer to CLIENT_NONCE for SESSION;
- * both are NULL on the accepting side.  A prefix that differs from the magic anywhere is PLAIN at once.
+ * Look at the first SIZE bytes from the peer.  *USED is how many bytes the HELLO has (VALID, FOREIGN, KEY, and BROKEN
+ * with a sane length), else 0.  *HELLO is set whenever *USED is, and to be believed when VALID only.
+ *
+ * EXPECT_SERVER: we are the client and this must be an answer to CLIENT_NONCE for SESSION; both are NULL on the
+ * accepting side.  A prefix that differs from the magic anywhere is PLAIN at once; MORE never asks for more than
+ * HF_HELLO_MOST bytes.  KEY->size 0: no key.
  */
 enum hf_hello_result hf_hello_read(const uint8_t *in, size_t size, const struct hf_key *key, bool expect_server,
 				   const uint8_t *client_nonce, const uint8_t *session, struct hf_hello *hello,

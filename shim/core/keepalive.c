@@ -39,9 +39,9 @@ struct hf_keepalive hf_keepalive_merge(const struct hf_keepalive *program, const
 		death = backstop;
 	left = death / SECOND + (death % SECOND != 0);
 	left = left > merged.idle ? left - merged.idle : 0;
-	/* Wider apart where the most probes the kernel counts would end it too soon: the judge's own questions fill in.
-	 */
-	if (left / MOST_PROBES >= merged.intvl)
+	/* Wider apart where the most probes the kernel counts would end it before the timeout.  Not when only
+	 * reporting: there is no end to reach, and the path must be kept warm. */
+	if (policy->abort_on_dead && left / MOST_PROBES >= merged.intvl)
 		merged.intvl = left / MOST_PROBES < MOST_SECONDS ? (uint32_t)(left / MOST_PROBES + 1) : MOST_SECONDS;
 	/* Rounded up: never an earlier death than the stricter of the two asks for. */
 	left = (left + merged.intvl - 1) / merged.intvl;

@@ -46,7 +46,7 @@ static void forget_range(unsigned first, unsigned last)
 	int end = hf_fdmap_end();
 	hf_fd_entry old;
 
-	for (unsigned fd = first; (int)fd < end && fd <= last; fd++) {
+	for (unsigned fd = first; fd < (unsigned)end && fd <= last; fd++) {
 		if (hf_fdmap_get((int)fd) == HF_FD_UNKNOWN)
 			continue;
 		hf_fdmap_set((int)fd, HF_FD_UNKNOWN, &old);
@@ -60,19 +60,18 @@ static int close_around(unsigned first, unsigned last, int flags)
 {
 	while (first <= last) {
 		int ours = first <= INT_MAX ? hf_report_next_fd((int)first) : INT_MAX;
-		unsigned stop = (unsigned)ours <= last && ours != INT_MAX ? (unsigned)ours : last + 1;
+		bool around = ours != INT_MAX && (unsigned)ours <= last;
 		int error;
 
-		/* stop is 0 when last is UINT_MAX: stop - 1 is then the end of the range all the same. */
-		if (stop != first) {
-			error = (int)hf_sys3(SYS_close_range, first, stop - 1, flags);
+		if (!around || (unsigned)ours != first) {
+			error = (int)hf_sys3(SYS_close_range, first, around ? (unsigned)ours - 1 : last, flags);
 			if (error < 0)
 				return error;
+			flags &= ~(int)CLOSE_RANGE_UNSHARE;
 		}
-		if (ours == INT_MAX || (unsigned)ours > last)
+		if (!around)
 			return 0;
 		first = (unsigned)ours + 1;
-		flags &= ~(int)CLOSE_RANGE_UNSHARE;
 	}
 	return 0;
 }

@@ -38,8 +38,9 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 
 	if (seen == epoch || !atomic_compare_exchange_strong(&slot->epoch, &seen, epoch))
 		return;
-	atomic_store(&slot->stage, HF_STAGE_IDLE);
+	slot->counted = false; /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
+	atomic_store(&slot->stage, HF_STAGE_IDLE);
 	if (atomic_load(&slot->fate) == 0) {
 		atomic_store(&slot->guard, epoch);
 		hf_watch_give(slot);
@@ -110,8 +111,9 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		errno = error;
 		return result;
 	}
-	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word. */
-	if (fate == 0 && result < 0 && (error == ECONNRESET || (error == EPIPE && tcp_state(fd) == HF_TCP_CLOSE))) {
+	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word.  And a
+	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
+	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE) {
 		atomic_store(&slot->error_seen, error);
 		hf_tell_reset(slot, fd);
 		hf_watch_poke(slot);

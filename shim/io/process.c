@@ -46,16 +46,14 @@ pid_t hf__Fork(void)
  */
 #define ALONE(name, args)                           \
 	do {                                        \
-		bool was_;                          \
 		int result_, error_;                \
 		hf_real_ready();                    \
 		if (!hf_on() || hf_proc_borrowed()) \
 			return hf_real.name args;   \
-		was_ = hf_watch_suspend();          \
+		hf_watch_suspend();                 \
 		result_ = hf_real.name args;        \
 		error_ = errno;                     \
-		if (was_)                           \
-			hf_watch_resume();          \
+		hf_watch_resume();                  \
 		errno = error_;                     \
 		return result_;                     \
 	} while (0)

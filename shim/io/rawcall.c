@@ -42,14 +42,33 @@ static long seccomp_call(long nr, long a, long b, long c, long d, long e, long f
 /* Credentials changed behind libc's back: for this thread only, which the watchdog must not outlive as it was. */
 static long alone(long nr, long a, long b, long c, long d, long e, long f)
 {
-	bool was = hf_on() && !hf_proc_borrowed() && hf_watch_suspend();
-	long result = plain(nr, a, b, c, d, e, f);
-	int error = errno;
+	bool ours = hf_on() && !hf_proc_borrowed();
+	long result;
+	int error;
 
-	if (was)
+	if (ours)
+		hf_watch_suspend();
+	result = plain(nr, a, b, c, d, e, f);
+	error = errno;
+	if (ours)
 		hf_watch_resume();
 	errno = error;
 	return result;
+}
+
+/* The bare exit of one thread.  After the last one the program knows of the process must end, so the watchdog then
+ * stays away; while there are others it must not. */
+static long leave(long nr, long status)
+{
+	enum { LINKS = 2 }; /* of any directory; /proc/self/task has one more for each thread */
+	struct stat tasks;
+
+	if (hf_on() && !hf_proc_borrowed()) {
+		hf_watch_suspend();
+		if (hf_sys_fstatat(AT_FDCWD, "/proc/self/task", &tasks, 0) == 0 && tasks.st_nlink > LINKS + 1)
+			hf_watch_resume();
+	}
+	return plain(nr, status, 0, 0, 0, 0, 0);
 }
 
 long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
@@ -123,8 +142,9 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_capset:
 	case SYS_unshare:
 	case SYS_setns:
-	case SYS_exit: /* of the last thread the program knows of: the process must end */
 		return alone(nr, a, b, c, d, e, f);
+	case SYS_exit:
+		return leave(nr, a);
 	default:
 		return plain(nr, a, b, c, d, e, f);
 	}

@@ -20,6 +20,10 @@ static void touch_set(int count, const fd_set *set)
 {
 	const unsigned bits = sizeof(fd_mask) * 8;
 
+	/* select(getdtablesize(), ...): the kernel itself reads no further than the process's table of descriptors
+	 * reaches, and the program's sets seldom are larger than fd_set. */
+	if (count > FD_SETSIZE)
+		count = FD_SETSIZE;
 	for (unsigned base = 0; set != NULL && (int)base < count; base += bits) {
 		/* The program's set may be larger than fd_set (select(2), BUGS). */
 		unsigned long word = (unsigned long)((const fd_mask *)set)[base / bits];

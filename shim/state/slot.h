@@ -78,6 +78,7 @@ struct hf_slot {
 	uint16_t tries;   /* of ending it */
 	uint8_t dying;    /* enum hf_dying */
 	bool looked, asking;
+	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */
 	uint32_t index;       /* its own number; constant */
 };

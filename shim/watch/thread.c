@@ -16,7 +16,7 @@
 /* One mapping: a guard page, the stack, then room on both sides of the thread pointer (TLS lies below it on x86-64,
  * above it on aarch64).  Only touched pages become memory: two or three. */
 enum {
-	GUARD = 4096,
+	GUARD = 64 * 1024, /* the largest page of the architectures we know: a page is guarded as a whole */
 	STACK = 64 * 1024,
 	TLS_BELOW = 16 * 1024,
 	TLS_ABOVE = 16 * 1024,
@@ -121,10 +121,12 @@ static long spawn(char **map, uint32_t *word, int (*fn)(void *), void *arg)
 /* The kernel's wake-up is on a shared futex (set_tid_address(2)). */
 static void wait_for(uint32_t *word)
 {
+	const struct timespec again = {0, 5000000};
 	uint32_t tid;
 
+	/* It wakes one waiter only; there may be several. */
 	while ((tid = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != 0)
-		hf_sys_futex(word, FUTEX_WAIT, tid, NULL);
+		hf_sys_futex(word, FUTEX_WAIT, tid, &again);
 }
 
 static int run(void *arg)

@@ -31,7 +31,8 @@ enum { OFF, STARTING, RUNNING };
 
 static struct {
 	_Atomic uint32_t state;
-	_Atomic uint32_t stop;     /* the thread is asked to end */
+	_Atomic uint32_t stop;     /* how many calls want the thread away: hf_watch_suspend() */
+	_Atomic uint32_t restart;  /* it is wanted again when the last of them is through */
 	uint32_t ring;             /* futex: changes when the thread must look up */
 	_Atomic uint32_t dozing;   /* it sleeps longer than the grace: new mail must ring */
 	struct hf_slot_stack mail; /* new, closed and poked slots */
@@ -85,8 +86,18 @@ static void start(struct hf_slot *slot)
 {
 	uint32_t expected = OFF;
 
-	if (atomic_load(&watch.stop) != 0 || !atomic_compare_exchange_strong(&watch.state, &expected, STARTING))
-		return;
+	for (;;) {
+		if (atomic_load(&watch.stop) != 0) {
+			atomic_store(&watch.restart, 1);
+			if (atomic_load(&watch.stop) != 0)
+				return; /* hf_watch_resume() comes after it and sees the wish */
+		}
+		if (!atomic_compare_exchange_strong(&watch.state, &expected, STARTING))
+			return;
+		if (atomic_load(&watch.stop) == 0)
+			break;
+		atomic_store(&watch.state, OFF);
+	}
 	hf_sink_aside = hf_thread_aside;
 	hf_socket_prepare();
 	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
@@ -96,7 +107,9 @@ static void start(struct hf_slot *slot)
 			without_thread(slot);
 		return;
 	}
-	atomic_store(&watch.state, RUNNING);
+	/* Unless it was asked to end and has. */
+	expected = STARTING;
+	(void)atomic_compare_exchange_strong(&watch.state, &expected, RUNNING);
 }
 
 static void mail(struct hf_slot *slot)
@@ -132,11 +145,18 @@ void hf_watch_closed(struct hf_slot *slot)
 	for (;;) {
 		if (stage == HF_STAGE_FREE || stage == HF_STAGE_CLOSED)
 			return;
-		if (stage == HF_STAGE_IDLE || atomic_load(&slot->epoch) != epoch) {
+		if (atomic_load(&slot->epoch) != epoch) {
 			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
 				hf_slot_free(slot);
 				return;
 			}
+		} else if (stage == HF_STAGE_IDLE && atomic_exchange(&slot->mailed, 1) == 0) {
+			/* Not in the mail, nor will it be: the free list uses the same link. */
+			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
+				hf_slot_free(slot);
+				return;
+			}
+			atomic_store(&slot->mailed, 0);
 		} else if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_CLOSED)) {
 			mail(slot);
 			return;
@@ -150,26 +170,29 @@ void hf_watch_forked(void)
 	atomic_store(&watch.mail.head, 0);
 	atomic_store(&watch.dozing, 0);
 	atomic_store(&watch.stop, 0);
+	atomic_store(&watch.restart, 0);
 	watch.wheel_made = false;
 	watch.watched = 0;
 	atomic_store(&watch.state, OFF);
 }
 
-bool hf_watch_suspend(void)
+void hf_watch_suspend(void)
 {
-	if (atomic_load(&watch.state) == OFF)
-		return false;
-	atomic_store(&watch.stop, 1);
+	enum { TRIES = 20000 };
+	const struct timespec moment = {0, 50000};
+
+	atomic_fetch_add(&watch.stop, 1);
+	/* Not for ever: it may be the start this very thread was at when a signal came. */
+	for (int i = 0; i < TRIES && atomic_load(&watch.state) == STARTING; i++)
+		hf_sys_nanosleep(&moment, NULL);
 	ring();
 	hf_thread_join();
-	return true;
 }
 
 void hf_watch_resume(void)
 {
-	atomic_store(&watch.state, OFF);
-	atomic_store(&watch.stop, 0);
-	start(NULL);
+	if (atomic_fetch_sub(&watch.stop, 1) == 1 && atomic_exchange(&watch.restart, 0) != 0)
+		start(NULL);
 }
 
 void hf_watch_retune(struct hf_slot *slot, int fd)
@@ -193,6 +216,7 @@ static void unwatch(struct hf_slot *slot)
 {
 	if (hf_wheel_queued(&slot->node))
 		hf_wheel_remove(&watch.wheel, &slot->node);
+	slot->counted = false;
 	watch.watched--;
 }
 
@@ -203,8 +227,7 @@ static void done(struct hf_slot *slot)
 
 	unwatch(slot);
 	/* If the program has closed it meanwhile, it is in the mail and freed from there. */
-	if (!atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_IDLE))
-		watch.watched++;
+	(void)atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_IDLE);
 }
 
 static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
@@ -278,8 +301,12 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		return;
 	}
 	if (ruling->gone) {
+		hf_fd_entry entry = hf_slot_entry(slot);
+
+		/* From here on the slot may be another connection's, even one of the same number. */
 		done(slot);
-		hf_disown(fd, slot);
+		if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
+			hf_release(entry, fd);
 		return;
 	}
 	if (ruling->ask) {
@@ -322,7 +349,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 /* A slot the program has closed.  It may be handed to us once more while we hold it: then it is freed next time. */
 static void bury(struct hf_slot *slot)
 {
-	unwatch(slot);
+	if (slot->counted)
+		unwatch(slot);
 	if (slot->looked && atomic_load(&slot->tuned) != 0)
 		hf_tell_one(slot, HF_EV_CLOSED, NULL);
 	hf_slot_free(slot);
@@ -340,17 +368,15 @@ static void read_mail(uint64_t now)
 		atomic_store(&slot->mailed, 0);
 		if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_WATCHED)) {
 			watch.watched++;
+			slot->counted = true;
 			slot->node = (struct hf_wheel_node){0};
 			slot->looked = slot->asking = false;
 			slot->dying = HF_DYING_NO;
 			atomic_store(&slot->start, now);
 			schedule(slot, now + grace());
 		} else if (stage == HF_STAGE_CLOSED) {
-			/* Closed before we ever saw it: it was never counted. */
 			if (atomic_exchange(&slot->mailed, 1) != 0)
 				continue;
-			if (atomic_load(&slot->start) == 0)
-				watch.watched++;
 			bury(slot);
 		} else if (stage == HF_STAGE_WATCHED && slot->dying == HF_DYING_NO) {
 			if (hf_wheel_queued(&slot->node))
@@ -364,7 +390,7 @@ static void read_mail(uint64_t now)
 static void notice_pause(uint64_t planned, uint64_t now)
 {
 	uint64_t asleep = clock_ms(CLOCK_BOOTTIME) - now;
-	bool suspended = watch.asleep_ms != 0 && asleep > watch.asleep_ms + LATE_MS;
+	bool suspended = asleep > watch.asleep_ms + LATE_MS;
 	/* A busy machine wakes us late too; the evidence is the kernel's own and stays good meanwhile. */
 	uint32_t late = hf_runtime.policy.interval > LATE_MS ? hf_runtime.policy.interval : LATE_MS;
 
@@ -473,7 +499,7 @@ static int body(void)
 		watch.watched = 0;
 	}
 	watch.idle_since = watch.leader_check = now;
-	watch.asleep_ms = 0;
+	watch.asleep_ms = clock_ms(CLOCK_BOOTTIME) - now;
 	for (;;) {
 		struct hf_wheel_node *node;
 
@@ -481,9 +507,15 @@ static int body(void)
 		read_mail(now);
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
 			look(slot_of_node(node), now);
-		if (atomic_load(&watch.stop) != 0 || retire(now) || alone(now))
+		if (atomic_load(&watch.stop) != 0) {
+			atomic_store(&watch.restart, 1);
+			atomic_store(&watch.state, OFF);
 			return watch.status;
-		planned = rest(now);
+		}
+		if (retire(now) || alone(now))
+			return watch.status;
+		/* Many looks take their time: that was no pause. */
+		planned = rest(clock_ms(CLOCK_MONOTONIC));
 		now = clock_ms(CLOCK_MONOTONIC);
 	}
 }

@@ -24,10 +24,11 @@ void hf_watch_forked(void);
 
 /*
  * End the thread and wait until the kernel has forgotten it: for calls that need a single-threaded process or change
- * credentials (unshare(2), setns(2), setuid(2) and their like are per thread in the kernel).  hf_watch_resume()
- * starts it again if it was running.  Returns whether it was.
+ * credentials (unshare(2), setns(2), setuid(2) and their like are per thread in the kernel).  Each call is followed by
+ * one of hf_watch_resume(), of which the last starts the thread again if it was running or has been wanted since.
+ * Callable by several threads at once.
  */
-bool hf_watch_suspend(void);
+void hf_watch_suspend(void);
 void hf_watch_resume(void);
 
 /* The keepalive of SLOT as the kernel should have it now; called after the program set its own. */

@@ -152,7 +152,8 @@ static inline void heard(struct tcp *tcp)
 
 static inline void send_data(struct tcp *tcp, uint64_t seq)
 {
-	uint64_t end = min64(seq + MSS, tcp->write_seq);
+	/* A segment sent again does not grow. */
+	uint64_t end = min64(seq + MSS, seq < tcp->snd_nxt ? tcp->snd_nxt : tcp->write_seq);
 
 	tcp->lsndtime = now; /* tcp_event_data_sent(): retransmissions count */
 	emit(tcp, seq, (uint32_t)(end - seq));
@@ -271,7 +272,7 @@ static inline void take_segment(struct tcp *tcp, const struct segment *seg)
 		emit(tcp, tcp->snd_nxt, 0);
 		return;
 	}
-	if (seg->seq == tcp->rcv_nxt && end - tcp->read_seq <= (uint64_t)tcp->rcvbuf + MSS) {
+	if (seg->seq <= tcp->rcv_nxt && end > tcp->rcv_nxt && end - tcp->read_seq <= (uint64_t)tcp->rcvbuf + MSS) {
 		/* Header prediction leaves the ages of acknowledgements alone. */
 		tcp->rcv_nxt = end;
 		tcp->lrcvtime = tcp->life = now;

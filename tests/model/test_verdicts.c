@@ -6,7 +6,7 @@
  * interval, F (fair) the time a question must stay open: T/3 or four round trips, T - I at most:
  *
  *   live    no `dead` while the peer's kernel answers: slow reader, never reader, delay up to T/4, loss up to 10 %
- *           each way (T >= 10 s; 2 % from 3 s, none below: a kernel answers probes twice a second at most; with a zero
+ *           each way (T >= 10 s; 2 % from 6 s, none below: a kernel answers probes twice a second at most; with a zero
  *           window only for T >= 10 s and TCP_RTO_MAX_MS), short outages, see longest_outage().  Never before T of
  *           real silence with a question open for F.
  *   vanish  dead within a tick of the later of T after the last sign of life and F after the first question (and the
@@ -28,7 +28,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { WHEEL_MS = 4, CONNECTION_SECONDS = 40000000 };
+enum { WHEEL_MS = 4, CONNECTION_SECONDS = 30000000 };
 enum fault { NO_FAULT, CUT_BOTH, CUT_OUT, FAULTS };
 enum reader { FAST, SLOW, NEVER_READS };
 enum property { LIVE, EARLY, VANISH, LATE, LOOKS, NEXT, ONCE, PAUSED, UNLUCKY, PROPERTIES };
@@ -134,7 +134,7 @@ static void plan_path(struct plan *plan)
 		return;
 	if (policy->timeout >= 10000 && chance(0.7))
 		plan->loss = between(0, 100) / 1000.0;
-	else if (policy->timeout >= 3000 && chance(0.7))
+	else if (policy->timeout >= 6000 && chance(0.7))
 		plan->loss = between(0, 20) / 1000.0;
 }
 
@@ -251,12 +251,13 @@ static uint64_t due(void)
 		/* Three window probes; the first look after the first finds it asked. */
 		uint64_t third = us->asked[2] != 0 ? us->asked[2] : NEVER;
 
-		if (sim.plan.has_rto_max)
-			third = min64(third, us->life + 3 * (uint64_t)us->rto_max);
 		return third == NEVER ? NEVER
 				      : slow + max64(max64(when, asked + fair()),
 						     third + spacing + (sim.fresh > us->life ? fair() : 0));
 	}
+	if (flying(us) && asked != 0 && asked < us->life)
+		asked = us->lsndtime; /* asked before data came that answered nothing: count from the data now on its
+					 way */
 	if (flying(us))
 		return slow + max64(when, max64(asked, since) + max64(fair(), 3 * (uint64_t)us->rto_base) + spacing);
 	/* Idle: the kernel's probe after the interval, and the judge's own from T/2 on, a second at the earliest. */
