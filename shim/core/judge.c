@@ -81,13 +81,28 @@ static bool window_shut(const struct hf_evidence *evidence)
 /* Ages are in jiffies of up to 10 ms: the same moment, looked at twice, may move so far. */
 enum { JITTER_MS = 20 };
 
+/*
+ * Whether all that came since the last look is data we had already and acknowledgements of nothing new: the peer
+ * repeats itself because it does not hear us.  That is no answer, though the repeats move the age of the last
+ * acknowledgement.  A peer that hears us answers a probe with a segment that carries no data.
+ */
+static bool only_repeats(const struct hf_judge *judge, const struct hf_evidence *evidence)
+{
+	uint32_t segments = evidence->segs_in - judge->segs_in, data = evidence->data_segs_in - judge->data_segs_in;
+
+	return judge->seen && segments != 0 && segments == data && evidence->bytes_acked == judge->bytes_acked &&
+	       evidence->bytes_received == judge->bytes_received;
+}
+
 /* Life and movement since the last look. */
 static void take_evidence(struct hf_judge *judge, uint64_t now, const struct hf_evidence *evidence)
 {
-	uint64_t heard = ago(now, least(evidence->age_data_recv, evidence->age_ack_recv));
+	bool repeats = only_repeats(judge, evidence) || (judge->repeats && evidence->segs_in == judge->segs_in);
+	uint64_t heard = ago(now, least(evidence->age_data_recv, repeats ? UINT32_MAX : evidence->age_ack_recv));
 	bool acked = evidence->bytes_acked != judge->bytes_acked;
 	bool received = evidence->bytes_received != judge->bytes_received;
 
+	judge->repeats = repeats;
 	/* Heard between two looks: another silence, even if it has lasted half the timeout again by now. */
 	if (heard > judge->life_at + JITTER_MS)
 		judge->late = judge->dead = false;
@@ -103,6 +118,8 @@ static void remember(struct hf_judge *judge, uint64_t now, const struct hf_evide
 	judge->bytes_acked = evidence->bytes_acked;
 	judge->bytes_received = evidence->bytes_received;
 	judge->segs_in = evidence->segs_in;
+	judge->data_segs_in = evidence->data_segs_in;
+	judge->seen = true;
 	judge->state = (uint8_t)evidence->state;
 	judge->last_look = now;
 }
@@ -263,6 +280,7 @@ static void judge_flow(struct hf_judge *judge, const struct hf_policy *policy, u
 	bool waiting = evidence->unacked > 0 || evidence->notsent > 0;
 
 	if (judge->progress_at == now && judge->stalled) {
+		ruling->silent = now - judge->stalled_since;
 		judge->stalled = false;
 		event(ruling, HF_EV_FLOWING);
 	}
@@ -280,6 +298,8 @@ static void judge_flow(struct hf_judge *judge, const struct hf_policy *policy, u
 	if (judge->late || judge->dead)
 		return;
 	judge->stalled = true;
+	judge->stalled_since = judge->progress_at;
+	ruling->silent = now - judge->progress_at;
 	event(ruling, HF_EV_STALLED);
 	ruling->end = policy->abort_on_stall;
 }
@@ -303,6 +323,7 @@ static void judge_half_close(struct hf_judge *judge, const struct hf_policy *pol
 		look_again(ruling, judge->moved_at + policy->half_close_timeout);
 	} else if (!judge->half_close_told) {
 		judge->half_close_told = true;
+		ruling->silent = now - judge->moved_at;
 		event(ruling, HF_EV_HALF_CLOSE_TIMEOUT);
 		ruling->end = policy->abort_on_half_close;
 	}

@@ -46,7 +46,7 @@ struct hf_evidence {
 	uint32_t age_data_recv; /* tcpi_last_data_recv */
 	uint32_t age_ack_recv;  /* tcpi_last_ack_recv */
 	uint64_t bytes_acked, bytes_received;
-	uint32_t segs_in;
+	uint32_t segs_in, data_segs_in;
 	uint32_t unread; /* SIOCINQ: bytes our program has not read */
 	enum hf_last_call last_call;
 	int error_seen;     /* errno a hook saw the kernel deliver on this connection, 0 for none */
@@ -78,9 +78,10 @@ struct hf_judge {
 	uint64_t last_look;
 	uint64_t bytes_acked, bytes_received;
 	uint64_t acked_at_reply; /* bytes_acked when a missing reply was told: only more of them arm the next */
-	uint32_t segs_in;
+	uint64_t stalled_since;
+	uint32_t segs_in, data_segs_in;
 	uint8_t state; /* enum hf_tcp_state at the last look */
-	bool connecting, sent, late, dead, stalled, half_closed, half_close_told;
+	bool seen, repeats, connecting, sent, late, dead, stalled, half_closed, half_close_told;
 };
 
 /* What one look led to. */
@@ -90,8 +91,8 @@ struct hf_ruling {
 	bool end;              /* end the connection: every later call fails with ETIMEDOUT */
 	bool gone;             /* the kernel has ended it already: nothing left to watch */
 	bool ask;              /* put a question now: force a keepalive probe */
-	uint64_t silent;       /* how long the peer has been silent */
-	uint64_t next;         /* when to look again, absolute; always later than now */
+	uint64_t silent; /* how long the peer has been silent, or has taken nothing, moved nothing, owed a reply */
+	uint64_t next;   /* when to look again, absolute; always later than now */
 };
 
 /* A connection first looked at NOW; CONNECTING if its SYN may still be unanswered. */

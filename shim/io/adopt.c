@@ -145,19 +145,19 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	return slot;
 }
 
-/* SLOT's watchdog looks through FD, which is gone: another number of it. */
-static void move_to_duplicate(struct hf_slot *slot, int fd)
+bool hf_move_to_duplicate(struct hf_slot *slot, int fd)
 {
 	hf_fd_entry entry = hf_slot_entry(slot);
 
 	if (atomic_load(&slot->fd) != fd)
-		return;
+		return true;
 	for (int other = 0; other < hf_fdmap_end(); other++) {
 		if (other != fd && hf_fdmap_get(other) == entry) {
 			atomic_store(&slot->fd, other);
-			return;
+			return true;
 		}
 	}
+	return false;
 }
 
 void hf_release(hf_fd_entry entry, int fd)
@@ -169,7 +169,7 @@ void hf_release(hf_fd_entry entry, int fd)
 	if (hf_slot_drop(slot))
 		hf_watch_closed(slot);
 	else
-		move_to_duplicate(slot, fd);
+		(void)hf_move_to_duplicate(slot, fd);
 }
 
 void hf_disown(int fd, struct hf_slot *slot)

@@ -30,6 +30,9 @@ void hf_release(hf_fd_entry entry, int fd);
 /* The map says FD is SLOT but the kernel says otherwise: forget it. */
 void hf_disown(int fd, struct hf_slot *slot);
 
+/* SLOT's watchdog looks through FD, which is gone: another number of it.  False: the map has none. */
+bool hf_move_to_duplicate(struct hf_slot *slot, int fd);
+
 /* Whether FD is still the very socket SLOT watches. */
 bool hf_same_socket(int fd, struct hf_slot *slot);
 

@@ -5,9 +5,11 @@
 #include "io/bound.h"
 #include "io/gate.h"
 #include "sys.h"
+#include "watch/socket.h"
 #include "watch/watch.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 static void note(int fd, hf_fd_entry entry)
 {
@@ -49,6 +51,25 @@ static bool tcp_socket(int fd, hf_fd_entry entry)
 	return tcp > 0;
 }
 
+/* SLOT's connection or attempt is over, its socket is not: what we set on it must not pass for the program's own in
+ * its next life. */
+static void leave(struct hf_slot *slot, int fd)
+{
+	if (hf_same_socket(fd, slot))
+		hf_socket_restore(slot, fd);
+	hf_disown(fd, slot);
+}
+
+/* Whether SLOT is an attempt that has failed, so that another may begin: its state is CLOSE again. */
+static bool attempt_over(struct hf_slot *slot, int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	return atomic_load(&slot->connecting) != 0 && hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 &&
+	       state == HF_TCP_CLOSE;
+}
+
 /* connect(2) on a connection we know: the second call that collects the result of a non-blocking one, a mistake
  * (EISCONN), a disconnect (AF_UNSPEC), or a new life after the first one ended. */
 static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *addr, socklen_t len)
@@ -57,7 +78,7 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 	int error = errno;
 
 	if (result == 0 && addr->sa_family == AF_UNSPEC)
-		hf_disown(fd, slot);
+		leave(slot, fd);
 	else if (result == 0)
 		hf_unbound(slot, fd);
 	else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
@@ -102,11 +123,19 @@ int hf_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	if (!hf_on() || addr == NULL || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
 	    hf_proc_borrowed() || !tcp_socket(fd, entry))
 		return hf_real.connect(fd, addr, len);
-	slot = hf_gate(fd, HF_OTHER, &refused);
-	if (slot != NULL && refused == 0)
+	/* Fresh from socket(2): nothing to look at. */
+	refused = 0;
+	slot = entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) ? NULL : hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused == 0 && !attempt_over(slot, fd))
 		return connect_again(slot, fd, addr, len);
+	/* A non-blocking attempt that we ended: collected by this call, unless SO_ERROR has told. */
+	if (slot != NULL && refused != 0 && addr->sa_family != AF_UNSPEC &&
+	    atomic_exchange(&slot->connecting, 0) != 0) {
+		errno = refused;
+		return -1;
+	}
 	if (slot != NULL)
-		hf_disown(fd, slot); /* ended by us: this is a new attempt on the same socket */
+		leave(slot, fd); /* ended: this is a new attempt on the same socket */
 	if (addr->sa_family != AF_INET && addr->sa_family != AF_INET6)
 		return hf_real.connect(fd, addr, len);
 	return connect_new(fd, addr, len);

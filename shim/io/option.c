@@ -40,8 +40,10 @@ static int verdict(struct hf_slot *slot, int fd, int refused, int number)
 {
 	int fate = atomic_load(&slot->fate), error = errno;
 
-	if (refused != 0)
+	if (refused != 0) {
+		atomic_store(&slot->connecting, 0); /* told: the next connect(2) is a new attempt */
 		return refused;
+	}
 	if (number == 0)
 		return 0;
 	errno = number;

@@ -75,9 +75,10 @@ struct hf_slot {
 	uint64_t pause_seen;
 	union hf_address local, peer;
 	uint32_t timeout; /* ms; below the policy's if the program's own keepalive is stricter */
-	uint16_t tries;   /* of ending it */
+	uint16_t tries;   /* of ending it, or of finding it again */
 	uint8_t dying;    /* enum hf_dying */
 	bool looked, asking;
+	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */
 	uint32_t index;       /* its own number; constant */

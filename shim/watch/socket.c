@@ -76,6 +76,7 @@ bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
 	evidence->bytes_acked = info.bytes_acked;
 	evidence->bytes_received = info.bytes_received;
 	evidence->segs_in = info.segs_in;
+	evidence->data_segs_in = info.data_segs_in;
 	if (info.state != HF_TCP_LISTEN && hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0)
 		evidence->unread = (uint32_t)unread;
 	if (info.state == HF_TCP_CLOSE)
@@ -124,6 +125,20 @@ void hf_socket_retune(struct hf_slot *slot, int fd)
 	set(fd, SOL_TCP, TCP_KEEPIDLE, (int)merged.idle);
 	/* Last, so that the timer it arms already counts by the new values. */
 	set(fd, SOL_SOCKET, SO_KEEPALIVE, merged.on);
+}
+
+void hf_socket_restore(struct hf_slot *slot, int fd)
+{
+	struct hf_keepalive program;
+
+	hf_unbound(slot, fd);
+	if (atomic_load(&slot->tuned) == 0)
+		return;
+	program_keepalive(slot, &program);
+	set(fd, SOL_TCP, TCP_KEEPINTVL, (int)program.intvl);
+	set(fd, SOL_TCP, TCP_KEEPCNT, (int)program.cnt);
+	set(fd, SOL_TCP, TCP_KEEPIDLE, (int)program.idle);
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, program.on);
 }
 
 /* net.ipv4.tcp_retries2: after so many retransmissions the kernel itself gives up (tcp(7)). */

@@ -1,6 +1,6 @@
 /*
  * What the watchdog asks of, and does to, one socket.  Every function takes the descriptor the slot says and trusts
- * it only as far as the cookie does.  Watchdog thread only, except hf_socket_tune(), which hooks call as well.
+ * it only as far as the cookie does.  Watchdog thread only, except those that tune and restore, which hooks call as well.
  */
 #ifndef HOLDFAST_WATCH_SOCKET_H
 #define HOLDFAST_WATCH_SOCKET_H
@@ -19,6 +19,9 @@ void hf_socket_tune(struct hf_slot *slot, int fd);
 
 /* The merged keepalive into the kernel again, after the program set its own or a spell of questions ended. */
 void hf_socket_retune(struct hf_slot *slot, int fd);
+
+/* The connection is over and its socket may see another: the kernel gets back what the program had set. */
+void hf_socket_restore(struct hf_slot *slot, int fd);
 
 /* Make the kernel send a keepalive probe now, if nothing was received for a second. */
 void hf_socket_ask(struct hf_slot *slot, int fd);

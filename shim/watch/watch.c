@@ -257,11 +257,17 @@ static void established(struct hf_slot *slot, int fd, const struct hf_evidence *
 /* The number no longer leads to the socket: closed where we could not see it. */
 static void lost(struct hf_slot *slot, int fd, uint64_t now)
 {
-	enum { AGAIN_MS = 100 };
+	enum { AGAIN_MS = 100, MOST = 100 };
 
 	/* The close may just be under way; its hook will tell.  A duplicate may be left. Either way look again. */
 	schedule(slot, now + AGAIN_MS);
 	hf_disown(fd, slot);
+	if (atomic_load(&slot->stage) != HF_STAGE_WATCHED || hf_move_to_duplicate(slot, fd) || ++slot->tries < MOST)
+		return;
+	/* Nobody will tell: the thread was cancelled in its close (pthread_cancel(3)).  A close that still lingers
+	 * finds the slot gone or another generation of it. */
+	atomic_store(&slot->refs, 0);
+	hf_watch_closed(slot);
 }
 
 static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
@@ -296,6 +302,14 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		const struct hf_ruling *ruling)
 {
 	hf_tell(slot, now, evidence, ruling);
+	if ((ruling->events & 1U << HF_EV_DEAD) != 0 && !ruling->end && !ruling->gone) {
+		/* Told and left alone: the kernel's limit on unanswered probes must not end it in our place. */
+		hf_socket_restore(slot, fd);
+		slot->resting = true;
+	} else if (slot->resting && ruling->silent < hf_runtime.policy.timeout) {
+		slot->resting = false;
+		hf_socket_retune(slot, fd);
+	}
 	if (ruling->end) {
 		end(slot, fd, now, evidence, ruling);
 		return;
@@ -303,13 +317,14 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 	if (ruling->gone) {
 		hf_fd_entry entry = hf_slot_entry(slot);
 
+		hf_socket_restore(slot, fd);
 		/* From here on the slot may be another connection's, even one of the same number. */
 		done(slot);
 		if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
 			hf_release(entry, fd);
 		return;
 	}
-	if (ruling->ask) {
+	if (ruling->ask && !slot->resting) {
 		hf_socket_ask(slot, fd);
 	} else if (slot->asking && evidence->probes == 0) {
 		slot->asking = false;
@@ -325,6 +340,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 	struct hf_ruling ruling;
 	int fd = atomic_load(&slot->fd);
 
+	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
+		return; /* just now: it is in the mail; its socket may be in its next life */
 	if (slot->dying != HF_DYING_NO) {
 		end_more(slot, now);
 		return;
@@ -333,6 +350,7 @@ static void look(struct hf_slot *slot, uint64_t now)
 		lost(slot, fd, now);
 		return;
 	}
+	slot->tries = 0;
 	if (!slot->looked)
 		first_look(slot, now, fd, &evidence);
 	established(slot, fd, &evidence);
@@ -370,7 +388,7 @@ static void read_mail(uint64_t now)
 			watch.watched++;
 			slot->counted = true;
 			slot->node = (struct hf_wheel_node){0};
-			slot->looked = slot->asking = false;
+			slot->looked = slot->asking = slot->resting = false;
 			slot->dying = HF_DYING_NO;
 			atomic_store(&slot->start, now);
 			schedule(slot, now + grace());

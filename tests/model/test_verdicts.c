@@ -556,7 +556,10 @@ int main(void)
 {
 	uint64_t only = setting("HF_CONN", NEVER);
 
-	seed = setting("HF_SEED", (uint64_t)time(NULL));
+	/* The same every time, so that a red run means a change; HF_SEED=0 takes the clock, for long searches. */
+	seed = setting("HF_SEED", 115);
+	if (seed == 0)
+		seed = (uint64_t)time(NULL);
 	printf("# seed: HF_SEED=%" PRIu64 "\n", seed);
 	trace = only != NEVER;
 	for (number = trace ? only : 0; total.ms / 1000 < CONNECTION_SECONDS; number++) {
