@@ -75,7 +75,7 @@ void hf_session_peer_done(struct hf_session *session)
 
 void hf_session_drained(struct hf_session *session)
 {
-	if (session->state == HF_S_TIME_WAIT)
+	if (session->state == HF_S_TIME_WAIT || session->we_done)
 		session->state = HF_S_CLOSED;
 }
 

@@ -78,10 +78,13 @@ void hf_session_fin_received(struct hf_session *session, bool seen);
 /* The program has closed: BYE is queued, or is not needed (hf_session_may_speak() false), or cannot be sent. */
 void hf_session_bye_sent(struct hf_session *session);
 
-/* A BYE came, or the kernel's end of file. */
+/* A BYE came, or the kernel's FIN (end of file, or tcpi_state shows it, read up to or not): beats would meet a reset. */
 void hf_session_peer_done(struct hf_session *session);
 
-/* The kernel has nothing outstanding any more (SIOCOUTQ 0) and nothing is owed: TIME_WAIT becomes CLOSED. */
+/*
+ * The kernel has nothing outstanding any more (SIOCOUTQ 0) and nothing is owed: TIME_WAIT becomes CLOSED, and so does
+ * every state once the program has closed.  CLOSED asks for the real shutdown or close.
+ */
 void hf_session_drained(struct hf_session *session);
 
 /*

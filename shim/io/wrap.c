@@ -1,0 +1,401 @@
+/*
+ * The wrapped connection's life: memory, turns, failure, what frames bring.
+ */
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+enum { CHUNK = 16, CHUNKS = HF_SLOT_MAX / CHUNK };
+
+/* One for each slot, by number; mapped when first needed, never given back. */
+static _Atomic(struct hf_wrap *) chunks[CHUNKS];
+
+static struct hf_wrap *room_for(uint32_t index)
+{
+	size_t size = CHUNK * sizeof(struct hf_wrap);
+	struct hf_wrap *chunk = atomic_load(&chunks[index / CHUNK]), *expected = NULL;
+
+	if (chunk == NULL) {
+		chunk = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				    -1, 0);
+		if (hf_sys_failed(chunk))
+			return NULL;
+		if (!atomic_compare_exchange_strong(&chunks[index / CHUNK], &expected, chunk)) {
+			hf_sys_munmap(chunk, size);
+			chunk = expected;
+		}
+	}
+	return &chunk[index % CHUNK];
+}
+
+uint64_t hf_wrap_now_us(void)
+{
+	struct timespec ts;
+
+	hf_sys_clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t hf_wrap_now_ms(void)
+{
+	return hf_wrap_now_us() / 1000;
+}
+
+bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *addr, socklen_t len)
+{
+	struct hf_wrap *wrap = room_for(slot->index);
+	uint8_t *queue;
+
+	if (wrap == NULL)
+		return false;
+	queue = wrap->queue;
+	memset(wrap, 0, sizeof(*wrap));
+	wrap->queue = queue;
+	wrap->client = client;
+	if (client && len <= sizeof(wrap->dial)) {
+		memcpy(&wrap->dial, addr, len);
+		wrap->dial_len = len;
+	}
+	atomic_store(&wrap->phase, client ? HF_PHASE_CONNECT : HF_PHASE_HELLO);
+	if (!client)
+		atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait_accept);
+	atomic_store(&slot->wrap, wrap);
+	return true;
+}
+
+void hf_wrap_free(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = atomic_exchange(&slot->wrap, NULL);
+
+	if (wrap == NULL)
+		return;
+	if (wrap->queue != NULL)
+		hf_sys_munmap(wrap->queue, HF_QUEUE_SIZE);
+	wrap->queue = NULL;
+}
+
+void hf_wrap_fail(struct hf_slot *slot, int error)
+{
+	int none = 0;
+
+	if (!atomic_compare_exchange_strong(&slot->fate, &none, error))
+		return;
+	atomic_store(&slot->failed, error);
+	atomic_store(&slot->guard, 0);
+	hf_watch_poke(slot);
+}
+
+/* Turns */
+
+static bool tcp_info(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, &len) == 0;
+}
+
+/* bytes_received counts what came, SIOCINQ what of it waits; a FIN of the peer's counts one (measured). */
+bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct tcp_info info;
+	int waiting = 0;
+	uint64_t taken;
+
+	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCINQ, &waiting) < 0)
+		return false;
+	taken = info.tcpi_bytes_received - (uint64_t)waiting;
+	return taken == wrap->rx_raw || (info.tcpi_state == TCP_CLOSE_WAIT && taken == wrap->rx_raw + 1);
+}
+
+bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct tcp_info info;
+	int waiting = 0;
+	uint64_t given;
+
+	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCOUTQ, &waiting) < 0)
+		return false;
+	given = info.tcpi_bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0);
+	return given == wrap->tx_raw;
+}
+
+bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	enum hf_turn turn = hf_turn_take(&wrap->rx_owner, me, patience_ms);
+
+	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_rx(slot, fd)) {
+		hf_wrap_fail(slot, EPROTO);
+		hf_turn_end(&wrap->rx_owner);
+		return false;
+	}
+	return turn != HF_TURN_BUSY;
+}
+
+bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	enum hf_turn turn = hf_turn_take(&wrap->tx_owner, me, patience_ms);
+
+	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_tx(slot, fd)) {
+		hf_wrap_fail(slot, EPROTO);
+		hf_turn_end(&wrap->tx_owner);
+		return false;
+	}
+	return turn != HF_TURN_BUSY;
+}
+
+void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me)
+{
+	/* A few instructions, no system call inside; left behind only by a thread that died or jumped there. */
+	(void)hf_turn_take(&wrap->session_owner, me, -1);
+}
+
+void hf_wrap_session_unlock(struct hf_wrap *wrap)
+{
+	hf_turn_end(&wrap->session_owner);
+}
+
+/* What frames bring */
+
+/* The peer's program has ended its direction: let the kernel itself say so to whoever waits (shutdown(2), SHUT_RD on
+ * an established socket wakes recv, poll, select and epoll and leaves the peer in peace). */
+static void end_of_reading(struct hf_wrap *wrap, int fd)
+{
+	if (atomic_exchange(&wrap->shut_read, 1) == 0)
+		hf_sys_shutdown(fd, SHUT_RD);
+}
+
+static bool proof_holds(struct hf_wrap *wrap, const struct hf_rx_news *news)
+{
+	uint8_t expected[HF_CHECK_SIZE];
+
+	hf_proof_make(expected, &hf_runtime.key, wrap->peer.nonce, wrap->mine.nonce);
+	return hf_check_equal(expected, news->proof_bytes);
+}
+
+bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = atomic_load_explicit(&wrap->rx_owner, memory_order_relaxed);
+
+	if (news->beats == 0 && !news->fin && !news->bye && !news->corrupt && !news->proof)
+		return true;
+	if (news->corrupt || (news->proof && !proof_holds(wrap, news))) {
+		hf_wrap_fail(slot, EPROTO);
+		return false;
+	}
+	hf_wrap_session_lock(wrap, me);
+	if (news->beats != 0)
+		hf_session_beat_received(&wrap->session, &news->beat, hf_wrap_now_us());
+	if (news->fin)
+		hf_session_fin_received(&wrap->session, news->fin_seen);
+	if (news->bye)
+		hf_session_peer_done(&wrap->session);
+	hf_wrap_session_unlock(wrap);
+	if (news->fin || news->bye)
+		end_of_reading(wrap, fd);
+	return true;
+}
+
+int hf_wrap_swallow(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	struct hf_rx_news news;
+	int waiting = 0;
+	long got;
+
+	for (;;) {
+		if (wrap->rx.fin || wrap->rx.bye || wrap->rx.corrupt || atomic_load(&wrap->ended) != 0)
+			return 1;
+		if (hf_rx_open(&wrap->rx) > 0) {
+			if (hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
+				return 1;
+			got = hf_sys_recvfrom(fd, scratch, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
+		}
+		got = hf_sys_recvfrom(fd, scratch, hf_rx_overhead(&wrap->rx), MSG_DONTWAIT, NULL, NULL);
+		if (got == -EAGAIN)
+			return 0;
+		if (got < 0)
+			return (int)got;
+		if (got == 0) {
+			/* After our SHUT_RD an empty queue reads as an end, too; the peer's FIN frame told already. */
+			atomic_store(&wrap->ended, 1);
+			return 1;
+		}
+		wrap->rx_raw += (uint64_t)got;
+		(void)hf_rx_squeeze(&wrap->rx, scratch, (size_t)got, &news);
+		if (!hf_wrap_news(slot, fd, &news))
+			return -EPROTO;
+	}
+}
+
+/* Sending what waits */
+
+size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count)
+{
+	size_t put = 0;
+
+	if (wrap->queue == NULL) {
+		wrap->queue = hf_sys_mmap(NULL, HF_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+					  0);
+		if (hf_sys_failed(wrap->queue)) {
+			wrap->queue = NULL;
+			return 0;
+		}
+	}
+	if (wrap->flushed > 0) {
+		memmove(wrap->queue, wrap->queue + wrap->flushed, wrap->queued - wrap->flushed);
+		wrap->queued -= wrap->flushed;
+		wrap->flushed = 0;
+	}
+	for (size_t i = 0; i < count && wrap->queued < HF_QUEUE_SIZE; i++) {
+		size_t n = HF_QUEUE_SIZE - wrap->queued;
+
+		if (n > iov[i].iov_len)
+			n = iov[i].iov_len;
+		memcpy(wrap->queue + wrap->queued, iov[i].iov_base, n);
+		wrap->queued += (uint32_t)n;
+		put += n;
+	}
+	return put;
+}
+
+/* One send of owed bytes and, while framed, as much of the queue as the plan takes. */
+static int flush_step(struct hf_wrap *wrap, int fd, bool framed)
+{
+	size_t left = wrap->queued - wrap->flushed;
+	struct hf_tx_plan plan;
+	struct iovec iov[4];
+	struct msghdr msg = {.msg_iov = iov};
+	uint8_t *from = wrap->queue + wrap->flushed;
+	long sent;
+
+	if (!framed) {
+		sent = hf_sys_sendto(fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		if (sent > 0)
+			wrap->flushed += (uint32_t)sent;
+		return sent < 0 ? (int)sent : 1;
+	}
+	hf_tx_plan(&wrap->tx, left, &plan);
+	if (plan.owed > 0) {
+		size_t size;
+
+		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan.owed};
+	}
+	if (plan.first > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from, plan.first};
+	if (plan.header)
+		iov[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+	if (plan.second > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from + plan.first, plan.second};
+	if (msg.msg_iovlen == 0)
+		return 0;
+	sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0)
+		return (int)sent;
+	wrap->tx_raw += (uint64_t)sent;
+	wrap->flushed += (uint32_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+	return 1;
+}
+
+/* The program's FIN, behind everything it wrote. */
+static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
+{
+	bool seen;
+
+	hf_wrap_session_lock(wrap, me);
+	seen = hf_session_fin_seen(&wrap->session);
+	if (!hf_tx_fin(&wrap->tx, seen)) {
+		/* A frame is open that the program never filled: the kernel's own end is the only one left. */
+		hf_sys_shutdown(fd, SHUT_WR);
+		atomic_store(&wrap->real_shut_write, 1);
+	}
+	hf_session_fin_sent(&wrap->session, seen);
+	hf_wrap_session_unlock(wrap);
+}
+
+int hf_wrap_flush(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool framed = atomic_load(&wrap->phase) == HF_PHASE_ON;
+	uint32_t me = atomic_load_explicit(&wrap->tx_owner, memory_order_relaxed);
+	size_t owed = 0;
+
+	for (;;) {
+		int step;
+
+		if (framed)
+			(void)hf_tx_owed(&wrap->tx, &owed);
+		if (owed == 0 && wrap->queued == wrap->flushed) {
+			if (!wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
+				return 1;
+			wrap->shut_after_queue = false;
+			if (framed) {
+				end_of_writing(wrap, fd, me);
+				continue;
+			}
+			hf_sys_shutdown(fd, SHUT_WR);
+			return 1;
+		}
+		step = flush_step(wrap, fd, framed);
+		if (step == -EAGAIN)
+			return 0;
+		if (step < 0)
+			return step;
+	}
+}
+
+/* Small things */
+
+size_t hf_iov_total(const struct iovec *iov, size_t count)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < count; i++)
+		total += iov[i].iov_len;
+	return total;
+}
+
+size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t most, struct iovec *out, size_t room,
+		    size_t *bytes)
+{
+	size_t n = 0;
+
+	*bytes = 0;
+	for (size_t i = 0; i < count && n < room && *bytes < most; i++) {
+		size_t len = iov[i].iov_len;
+
+		if (skip >= len) {
+			skip -= len;
+			continue;
+		}
+		len -= skip;
+		if (len > most - *bytes)
+			len = most - *bytes;
+		out[n++] = (struct iovec){(char *)iov[i].iov_base + skip, len};
+		*bytes += len;
+		skip = 0;
+	}
+	return n;
+}
+
+bool hf_nonblocking(int fd, int flags)
+{
+	/* O_NONBLOCK belongs to the open file, which others may share: never remembered (fcntl(2)). */
+	return (flags & MSG_DONTWAIT) != 0 || (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
+}

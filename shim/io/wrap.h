@@ -1,0 +1,114 @@
+/*
+ * Wrapped connections: the hidden channel inside the program's own TCP stream (holdfast/wire.h).
+ *
+ * Owns the protocol state of each connection in wrap mode.  The program's own calls carry the protocol: a write goes
+ * out behind a frame header, a read takes headers and beats out of what came; the watchdog does what no call does
+ * (beats, handshakes nobody reads, deadlines).
+ *
+ * Two owners, one for each direction, keep order: a word that holds the number of the thread that is moving bytes, 0
+ * for none.  Whoever owns a direction may block in the kernel's own call, so that a read or write is one system call
+ * with the kernel's own semantics for signals, time limits and cancellation; the watchdog only ever tries.  A thread
+ * that left by siglongjmp(3) or was cancelled leaves its number behind: it is recognised (own number, or no such
+ * thread) and, if bytes moved unrecorded meanwhile, the connection is ended rather than guessed at.
+ *
+ * Lock order: rx before tx.  The session has a word of its own, held for a few instructions, never while another is
+ * waited for.
+ */
+#ifndef HOLDFAST_IO_WRAP_H
+#define HOLDFAST_IO_WRAP_H
+
+#include "core/frame.h"
+#include "core/hello.h"
+#include "core/session.h"
+#include "state/slot.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+enum hf_phase {
+	HF_PHASE_NONE,	  /* not wrapped: probe mode */
+	HF_PHASE_CONNECT, /* client: connect(2) is under way */
+	HF_PHASE_HELLO,	  /* client: HELLO sent; server: nothing has come yet */
+	HF_PHASE_ON,	  /* frames in both directions */
+	HF_PHASE_REDIAL,  /* client: peer is plain, connecting again */
+};
+
+enum { HF_QUEUE_SIZE = 64 * 1024 };
+
+struct hf_wrap {
+	_Atomic uint32_t phase;	   /* enum hf_phase */
+	_Atomic uint32_t rx_owner; /* thread number */
+	_Atomic uint32_t tx_owner;
+	_Atomic uint32_t session_owner;
+
+	/* rx */
+	struct hf_rx rx;
+	uint64_t rx_raw;	   /* bytes taken from the kernel, handshake included */
+	uint32_t hello_have;
+	uint8_t hello_in[HF_HELLO_MOST];
+
+	/* tx */
+	struct hf_tx tx;
+	uint64_t tx_raw;	   /* bytes given to the kernel, handshake included */
+	uint8_t *queue;		   /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
+	uint32_t queued, flushed;
+	bool hello_sent, shut_after_queue;
+
+	/* either, under session_owner or before ON */
+	struct hf_session session;
+	struct hf_hello mine, peer;
+	_Atomic uint64_t deadline; /* of the handshake, ms */
+	struct sockaddr_storage dial; /* whom the client connected to, for the fallback */
+	socklen_t dial_len;
+	bool client;
+	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
+	uint64_t seen_sent, seen_received; /* the watchdog's: program bytes at its last visit */
+	_Atomic uint8_t renew;	   /* connected again: judge it afresh */
+	_Atomic uint8_t shut_read; /* the real SHUT_RD has been done, or the program asked for it */
+	_Atomic uint8_t shut_write; /* the program has ended its direction */
+	_Atomic uint8_t real_shut_write; /* and so has the kernel */
+	_Atomic uint8_t ended;	   /* the kernel's end of file has been seen */
+};
+
+/* The wrapped state of SLOT, or NULL in probe mode. One load. */
+static inline struct hf_wrap *hf_wrap_of(struct hf_slot *slot)
+{
+	return atomic_load_explicit(&slot->wrap, memory_order_acquire);
+}
+
+/* Wrap a connection from its beginning. False: no memory; it is then probed. */
+bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *addr, socklen_t len);
+
+/* connect(2) has succeeded: say HELLO. errno preserved. */
+void hf_wrap_connected(struct hf_slot *slot, int fd);
+
+/*
+ * The program's calls.  FLAGS as in recv(2) and send(2); errno and result as native.  *PLAIN: the connection turned
+ * out to be plain, nothing was consumed: make the program's own call.
+ */
+ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain);
+ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain);
+int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain);
+
+/* Before the last close of FD: everything that must be said or swallowed first.  Returns a duplicate of FD that the
+ * watchdog keeps until what is in flight has arrived, or -1 if none is needed. */
+int hf_wrap_close(struct hf_slot *slot, int fd);
+
+/* The watchdog's turn on such a duplicate: true when it may be closed. */
+bool hf_wrap_drained(struct hf_slot *slot, int fd);
+
+/* At exit: wait up to HOLDFAST_LINGER for what the program has written. */
+void hf_wrap_exit(void);
+
+/* What FIONREAD would say without us: program bytes that can be read now (at least; exact up to 64 KiB). */
+int hf_wrap_readable(struct hf_slot *slot, int fd);
+
+/* Whether a read would return now: program bytes, end of file or an error. Consumes control frames on the way. */
+bool hf_wrap_ready(struct hf_slot *slot, int fd);
+
+/* The watchdog's turn: handshake deadlines, what came unread, beats, queued bytes. Returns when to come again, ms. */
+uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now);
+
+void hf_wrap_free(struct hf_slot *slot);
+
+#endif

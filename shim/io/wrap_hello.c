@@ -1,0 +1,264 @@
+/*
+ * The handshake of a wrapped connection, and the ways out of it.
+ */
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "state/proc.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+static void copy_text(char *to, size_t room, const char *from)
+{
+	size_t len = strnlen(from, room - 1);
+
+	memcpy(to, from, len);
+	to[len] = '\0';
+}
+
+/* What we say of ourselves. */
+static void introduce(struct hf_wrap *wrap, uint32_t flags)
+{
+	struct hf_hello *mine = &wrap->mine;
+	struct utsname host;
+
+	memset(mine, 0, sizeof(*mine));
+	mine->version = HF_WIRE_VERSION;
+	mine->flags = flags;
+	mine->interval = hf_runtime.config.interval;
+	mine->timeout = hf_runtime.config.timeout;
+	mine->buffer = hf_runtime.config.resume_buffer;
+	mine->pid = (uint32_t)hf_sys_getpid();
+	(void)hf_sys_getrandom(mine->nonce, sizeof(mine->nonce), 0);
+	copy_text(mine->prog, sizeof(mine->prog), hf_runtime.prog);
+	copy_text(mine->info, sizeof(mine->info), hf_runtime.config.info);
+	if (hf_sys1(SYS_uname, &host) == 0)
+		copy_text(mine->host, sizeof(mine->host), host.nodename);
+}
+
+static int send_hello(struct hf_wrap *wrap, int fd, const uint8_t *client_nonce)
+{
+	uint8_t out[HF_HELLO_SIZE];
+	long sent;
+
+	hf_hello_make(out, &wrap->mine, &hf_runtime.key, client_nonce);
+	sent = hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	/* The first bytes on a connection: the kernel takes them whole. */
+	if (sent != (long)sizeof(out))
+		return sent < 0 ? (int)sent : -EPROTO;
+	wrap->tx_raw += sizeof(out);
+	return 0;
+}
+
+int hf_wrap_say_hello(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int error;
+
+	introduce(wrap, 0);
+	(void)hf_sys_getrandom(wrap->mine.session, sizeof(wrap->mine.session), 0);
+	atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait);
+	error = send_hello(wrap, fd, NULL);
+	if (error == 0)
+		atomic_store(&wrap->phase, HF_PHASE_HELLO);
+	return error;
+}
+
+void hf_wrap_connected(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+
+	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_CONNECT || !hf_wrap_take_tx(slot, fd, me, 0))
+		return;
+	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
+		(void)hf_wrap_say_hello(slot, fd);
+	hf_turn_end(&wrap->tx_owner);
+}
+
+static int state_of(int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
+}
+
+/* From here on the connection is the program's own, but for what it has queued. */
+static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!hf_wrap_take_tx(slot, fd, me, -1))
+		return HF_SHAKE_FAILED;
+	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
+	if (hf_wrap_flush(slot, fd) != 0) {
+		/* All gone, or an error that the program's own next call will meet. */
+		atomic_store(&wrap->phase, HF_PHASE_NONE);
+		atomic_store(&slot->wrap, NULL);
+	}
+	hf_turn_end(&wrap->tx_owner);
+	return atomic_load(&wrap->phase) == HF_PHASE_NONE ? HF_SHAKE_PLAIN : HF_SHAKE_REDIAL;
+}
+
+/*
+ * The peer does not speak holdfast: the same socket object is disconnected and connected again, which keeps its
+ * number, options, duplicates and epoll registrations.  SO_SNDTIMEO makes the connect return at once (socket(7)).
+ */
+static enum hf_shake redial(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
+	const struct timeval instant = {0, 1};
+	struct timeval program = {0, 0};
+	socklen_t len = sizeof(program);
+
+	if (hf_runtime.config.fallback == HF_FALLBACK_FAIL || wrap->dial_len == 0) {
+		hf_wrap_fail(slot, ECONNREFUSED);
+		return HF_SHAKE_FAILED;
+	}
+	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
+	(void)hf_sys_connect(fd, &none, sizeof(none));
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
+	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
+	(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
+	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
+	atomic_store(&wrap->renew, 1);
+	return HF_SHAKE_REDIAL;
+}
+
+static enum hf_shake not_holdfast(struct hf_slot *slot, int fd, uint32_t me)
+{
+	return hf_wrap_of(slot)->client ? redial(slot, fd) : go_plain(slot, fd, me);
+}
+
+/* Both sides have proved that they speak: frames from here on, and what waited goes out. */
+static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct timeval limit = {0, 0};
+	socklen_t len = sizeof(limit);
+	uint8_t proof[HF_CHECK_SIZE];
+	uint32_t seed;
+
+	memcpy(&seed, wrap->mine.nonce, sizeof(seed));
+	if (!hf_wrap_take_tx(slot, fd, me, -1))
+		return HF_SHAKE_FAILED;
+	hf_session_init(&wrap->session, hf_wrap_now_ms(), hf_runtime.config.interval, wrap->peer.interval,
+			wrap->peer.timeout, seed | 1);
+	if (hf_runtime.key.size != 0 && wrap->client) {
+		hf_proof_make(proof, &hf_runtime.key, wrap->mine.nonce, wrap->peer.nonce);
+		(void)hf_tx_control(&wrap->tx, HF_FRAME_PROOF, proof, sizeof(proof));
+	}
+	wrap->rx.proof_due = hf_runtime.key.size != 0 && !wrap->client;
+	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len) == 0)
+		atomic_store(&wrap->receive_limit, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
+	atomic_store(&wrap->phase, HF_PHASE_ON);
+	(void)hf_wrap_flush(slot, fd);
+	hf_turn_end(&wrap->tx_owner);
+	return HF_SHAKE_ON;
+}
+
+/* The server's answer, to a HELLO it accepts or refuses. */
+static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
+{
+	introduce(wrap, HF_HELLO_SERVER | flags);
+	memcpy(wrap->mine.session, wrap->peer.session, sizeof(wrap->mine.session));
+	return send_hello(wrap, fd, wrap->peer.nonce);
+}
+
+/* Take the HELLO that was only peeked at out of the kernel's queue. */
+static bool consume(struct hf_wrap *wrap, int fd, size_t size)
+{
+	if (hf_sys_recvfrom(fd, wrap->hello_in, size, MSG_DONTWAIT, NULL, NULL) != (long)size)
+		return false;
+	wrap->rx_raw += size;
+	return true;
+}
+
+static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t used)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!consume(wrap, fd, used)) {
+		hf_wrap_fail(slot, EPROTO);
+		return HF_SHAKE_FAILED;
+	}
+	if (wrap->client && (wrap->peer.flags & HF_HELLO_REFUSED) != 0) {
+		hf_wrap_fail(slot, ECONNREFUSED);
+		return HF_SHAKE_FAILED;
+	}
+	if (!wrap->client && answer(wrap, fd, 0) < 0) {
+		hf_wrap_fail(slot, ECONNRESET);
+		return HF_SHAKE_FAILED;
+	}
+	return switch_on(slot, fd, me);
+}
+
+static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool late = hf_wrap_now_ms() >= atomic_load(&wrap->deadline);
+	long got = hf_sys_recvfrom(fd, wrap->hello_in, sizeof(wrap->hello_in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	enum hf_hello_result result;
+	size_t used;
+
+	if (got == -EAGAIN)
+		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
+	if (got <= 0)
+		return not_holdfast(slot, fd, me);
+	result = hf_hello_read(wrap->hello_in, (size_t)got, &hf_runtime.key, wrap->client,
+			       wrap->client ? wrap->mine.nonce : NULL, wrap->client ? wrap->mine.session : NULL,
+			       &wrap->peer, &used);
+	switch (result) {
+	case HF_HELLO_MORE:
+		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_AGAIN;
+	case HF_HELLO_VALID:
+		return valid(slot, fd, me, used);
+	case HF_HELLO_FOREIGN:
+	case HF_HELLO_KEY:
+	case HF_HELLO_BROKEN:
+		if (!wrap->client)
+			(void)answer(wrap, fd, HF_HELLO_REFUSED);
+		hf_wrap_fail(slot, wrap->client ? ECONNREFUSED : ECONNRESET);
+		return HF_SHAKE_FAILED;
+	case HF_HELLO_PLAIN:
+		break;
+	}
+	return not_holdfast(slot, fd, me);
+}
+
+enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me, bool ended)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int state;
+
+	(void)ended;
+	if (wrap == NULL)
+		return HF_SHAKE_PLAIN;
+	switch (atomic_load(&wrap->phase)) {
+	case HF_PHASE_CONNECT:
+		state = state_of(fd);
+		if (state == TCP_SYN_SENT)
+			return HF_SHAKE_WAIT;
+		if (state != TCP_ESTABLISHED)
+			return go_plain(slot, fd, me); /* refused: the program's own call tells */
+		if (!hf_wrap_take_tx(slot, fd, me, -1))
+			return HF_SHAKE_FAILED;
+		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
+			(void)hf_wrap_say_hello(slot, fd);
+		hf_turn_end(&wrap->tx_owner);
+		return HF_SHAKE_WAIT;
+	case HF_PHASE_HELLO:
+		return read_hello(slot, fd, me);
+	case HF_PHASE_REDIAL:
+		return state_of(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
+	case HF_PHASE_ON:
+		return HF_SHAKE_ON;
+	default:
+		return HF_SHAKE_PLAIN;
+	}
+}

@@ -1,0 +1,69 @@
+/*
+ * Between the files of the wrapped connection; nobody else's business.
+ *
+ * Everything here takes the number of the calling thread (ME), uses raw system calls only and leaves errno alone, for
+ * the watchdog calls it too.  Results are -errno.
+ */
+#ifndef HOLDFAST_IO_WRAP_INNER_H
+#define HOLDFAST_IO_WRAP_INNER_H
+
+#include "io/turn.h"
+#include "io/wrap.h"
+
+/* Where a handshake stands after a step. */
+enum hf_shake {
+	HF_SHAKE_ON,	 /* frames from here on */
+	HF_SHAKE_PLAIN,	 /* the connection is plain: make the program's own call */
+	HF_SHAKE_WAIT,	 /* nothing new; wait for input */
+	HF_SHAKE_AGAIN,	 /* something is there but not all of it: wait a moment */
+	HF_SHAKE_REDIAL, /* connecting again: wait until it can be written to */
+	HF_SHAKE_FAILED, /* ended: slot->fate says how */
+};
+
+/* One step of the handshake; the rx turn must be ours.  ENDED: the kernel has reported end of file or an error. */
+enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me, bool ended);
+
+/* Client: the HELLO, once. */
+int hf_wrap_say_hello(struct hf_slot *slot, int fd);
+
+/* Act on what hf_rx_squeeze() came across. False: the stream is corrupt, the connection has been failed. */
+bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news);
+
+/* Fail-stop: every later call gives ERROR, the watchdog ends the connection and tells. */
+void hf_wrap_fail(struct hf_slot *slot, int error);
+
+/* Swallow header and control bytes that have come, never program bytes; the rx turn must be ours.  1: program bytes
+ * or an end are next; 0: nothing is there; -errno: an error is. */
+int hf_wrap_swallow(struct hf_slot *slot, int fd);
+
+/* Send what is owed and queued as far as the kernel takes it now; the tx turn must be ours. 1: all gone; 0: not yet;
+ * -errno. */
+int hf_wrap_flush(struct hf_slot *slot, int fd);
+
+/* Put program bytes into the queue: how many fitted. The tx turn must be ours. */
+size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count);
+
+/* After HF_TURN_LEFT: whether the kernel's ledger agrees with ours. */
+bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd);
+bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
+
+/* Take a turn and settle what an abandoned one left behind. False: refused (busy after PATIENCE, or failed). */
+bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
+bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
+
+/* The channel's session, for a few instructions. */
+void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me);
+void hf_wrap_session_unlock(struct hf_wrap *wrap);
+
+uint64_t hf_wrap_now_ms(void);
+uint64_t hf_wrap_now_us(void);
+
+size_t hf_iov_total(const struct iovec *iov, size_t count);
+
+/* Copy IOV from byte SKIP, at most MOST bytes, into OUT of ROOM entries; returns how many entries. *BYTES: covered. */
+size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t most, struct iovec *out, size_t room,
+		    size_t *bytes);
+
+bool hf_nonblocking(int fd, int flags);
+
+#endif
