@@ -163,6 +163,8 @@ enum hf_hello_result hf_hello_read(const uint8_t *in, size_t size, const struct 
 	size_t length;
 
 	*used = 0;
+	if (size == 0)
+		return HF_HELLO_MORE;
 	if (memcmp(in, HF_MAGIC, size < HF_MAGIC_SIZE ? size : HF_MAGIC_SIZE) != 0)
 		return HF_HELLO_PLAIN;
 	if (size < HEAD_SIZE)

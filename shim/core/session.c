@@ -75,7 +75,7 @@ void hf_session_peer_done(struct hf_session *session)
 
 void hf_session_drained(struct hf_session *session)
 {
-	if (session->state == HF_S_TIME_WAIT)
+	if (session->state == HF_S_TIME_WAIT || session->we_done)
 		session->state = HF_S_CLOSED;
 }
 
@@ -99,6 +99,15 @@ void hf_session_moved(struct hf_session *session, uint64_t now, bool received)
 	session->beat_due = now + jittered(session);
 	if (received)
 		session->heard_at = now;
+}
+
+void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail)
+{
+	uint64_t undelivered = outq > tail ? outq - tail : 0;
+
+	if (undelivered != session->undelivered)
+		session->moved_at = now;
+	session->undelivered = undelivered;
 }
 
 void hf_session_grew(struct hf_session *session, uint64_t now, uint64_t size)

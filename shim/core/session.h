@@ -44,8 +44,9 @@ struct hf_session {
 	/* Beats.  Times in ms, but *_us, on one monotonic clock of the caller: ms is us / 1000. */
 	uint64_t beat_seq; /* of the last BEAT sent */
 	uint64_t beats_sent, beats_received;
-	uint64_t moved_at;      /* when program bytes last moved in either direction, as far as known */
+	uint64_t moved_at;      /* when program bytes last moved in either direction, delivery to the peer included */
 	uint64_t beat_due;      /* when the next BEAT is owed if nothing moves */
+	uint64_t undelivered;   /* at the last look at SIOCOUTQ, but for beats at its end */
 	uint64_t heard_at;      /* when a byte last came from the peer's shim */
 	uint64_t peer_time_us;  /* TIME of the peer's last BEAT, to echo */
 	uint64_t peer_came_us;  /* when it came, our clock */
@@ -78,10 +79,13 @@ void hf_session_fin_received(struct hf_session *session, bool seen);
 /* The program has closed: BYE is queued, or is not needed (hf_session_may_speak() false), or cannot be sent. */
 void hf_session_bye_sent(struct hf_session *session);
 
-/* A BYE came, or the kernel's end of file. */
+/* A BYE came, or the kernel's FIN (end of file, or tcpi_state shows it, read up to or not): beats would meet a reset. */
 void hf_session_peer_done(struct hf_session *session);
 
-/* The kernel has nothing outstanding any more (SIOCOUTQ 0) and nothing is owed: TIME_WAIT becomes CLOSED. */
+/*
+ * The kernel has nothing outstanding any more (SIOCOUTQ 0) and nothing is owed: TIME_WAIT becomes CLOSED, and so does
+ * every state once the program has closed.  CLOSED asks for the real shutdown or close.
+ */
 void hf_session_drained(struct hf_session *session);
 
 /*
@@ -91,11 +95,16 @@ void hf_session_drained(struct hf_session *session);
 bool hf_session_may_speak(const struct hf_session *session);
 
 /*
- * Program bytes (or a FIN) moved: RECEIVED from the peer's shim, or sent by us, or sent earlier and acknowledged only
- * now by the peer's kernel (tcpi_bytes_acked grew: only from then on does the peer's idle time run).  Pushes the next
- * beat off.  Not for beats: theirs must not silence ours.
+ * Program bytes (or a FIN) moved: RECEIVED from the peer's shim, or sent by us.  Pushes the next beat off.  Not for
+ * beats: theirs must not silence ours.
  */
 void hf_session_moved(struct hf_session *session, uint64_t now, bool received);
+
+/*
+ * A look at SIOCOUTQ: OUTQ bytes are not yet acknowledged, TAIL is that of hf_tx.  While something other than beats of
+ * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.
+ */
+void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail);
 
 /* A byte of any kind came from the peer, or the caller was stopped for a while: a fresh timeout for the peer. */
 void hf_session_heard(struct hf_session *session, uint64_t now);

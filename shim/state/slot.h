@@ -61,6 +61,7 @@ struct hf_slot {
 	_Atomic uint8_t program_on;
 	_Atomic uint16_t program_idle, program_intvl, program_cnt;
 	_Atomic uint32_t program_user_timeout; /* TCP_USER_TIMEOUT as the program set it */
+	_Atomic uint8_t lent;                  /* the same, for as long as it is watched: hf_socket_retune() */
 	_Atomic uint8_t bounded;    /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
 	_Atomic uint64_t cookie;    /* SO_COOKIE; 0 until first asked for */
 	_Atomic uint64_t start;     /* ms, monotonic: when it was handed over; 0: not yet looked at */
