@@ -111,12 +111,14 @@ static bool unprintable(uint32_t point)
 	       (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
 }
 
-static void hex_digits(char *out, uint32_t value, size_t n)
+/* An escape sequence, without a NUL: a backslash, KIND and N digits of VALUE. Its length. */
+static size_t escape(char *out, char kind, uint32_t value, size_t n)
 {
-	while (n-- > 0) {
-		out[n] = "0123456789abcdef"[value & 15];
-		value >>= 4;
-	}
+	out[0] = '\\';
+	out[1] = kind;
+	for (size_t i = n; i-- > 0; value >>= 4)
+		out[2 + i] = "0123456789abcdef"[value & 15];
+	return 2 + n;
 }
 
 /* One character of untrusted TEXT, made safe in OUT (6 bytes at most): its length there, and *USED bytes of TEXT. */
@@ -126,20 +128,12 @@ static size_t one_char(const char *text, bool json, char out[8], size_t *used)
 	size_t n = utf8((const unsigned char *)text, &point);
 
 	*used = n ? n : 1;
-	if (n == 0 && json) {
-		memcpy(out, "\\ufffd", 6);
-		return 6;
-	}
-	if (n == 0 || (point < 0x100 && unprintable(point) && !json)) {
-		memcpy(out, "\\x", 2);
-		hex_digits(out + 2, n ? point : (unsigned char)text[0], 2);
-		return 4;
-	}
-	if (unprintable(point)) {
-		memcpy(out, "\\u", 2);
-		hex_digits(out + 2, point, 4);
-		return 6;
-	}
+	if (n == 0 && json)
+		return escape(out, 'u', 0xfffd, 4);
+	if (n == 0 || (point < 0x100 && unprintable(point) && !json))
+		return escape(out, 'x', n ? point : (unsigned char)text[0], 2);
+	if (unprintable(point))
+		return escape(out, 'u', point, 4);
 	if (point == '\\' || (point == '"' && json)) {
 		out[0] = '\\';
 		out[1] = (char)point;

@@ -23,7 +23,7 @@ static const struct {
 };
 
 static const char *const reasons[HF_WHY_COUNT] = {
-#define X(e, name) [HF_WHY_##e] = name,
+#define X(e, name) [HF_WHY_##e] = (name),
 	HF_REASONS(X)
 #undef X
 };

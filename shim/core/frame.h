@@ -111,6 +111,7 @@ static inline bool hf_rx_between(const struct hf_rx *rx)
  */
 struct hf_tx {
 	uint64_t sent;                /* program bytes handed to the kernel */
+	uint64_t tail;                /* bytes of beats handed to it since anything else: see hf_session_outq() */
 	uint32_t open;                /* program bytes still promised by the last header */
 	uint8_t owed_have, owed_size; /* owed[owed_have..owed_size) must go out first */
 	bool fin, bye;

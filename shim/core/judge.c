@@ -192,6 +192,23 @@ static void ask(struct hf_judge *judge, const struct hf_policy *policy, uint64_t
 	look_again(ruling, now + spacing);
 }
 
+/* TCP_USER_TIMEOUT as the program set it, in the kernel's place: its data has gone unanswered for so long. */
+static bool own_bound_passed(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
+			     const struct hf_evidence *evidence, struct hf_ruling *ruling)
+{
+	uint64_t from = most(judge->asked_since, most(judge->life_at, judge->since));
+
+	if (policy->data_timeout == 0 || !in_flight(evidence) || judge->asked_since == 0)
+		return false;
+	if (now - from < policy->data_timeout || evidence->retransmits == 0) {
+		look_again(ruling, most(from + policy->data_timeout, now + hf_judge_tick(policy)));
+		return false;
+	}
+	judge->dead = true;
+	dead(ruling, HF_WHY_PATH, true);
+	return true;
+}
+
 /* dead/path, late, and the questions that come before them. */
 static void judge_path(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 		       const struct hf_evidence *evidence, struct hf_ruling *ruling)
@@ -201,6 +218,8 @@ static void judge_path(struct hf_judge *judge, const struct hf_policy *policy, u
 	uint64_t open = judge->asked_since != 0 ? now - judge->asked_since : 0;
 	uint64_t fair = fair_time(policy, evidence);
 
+	if (own_bound_passed(judge, policy, now, evidence, ruling))
+		return;
 	if (silent < half) {
 		judge->late = judge->dead = false;
 		look_again(ruling, heard + half);

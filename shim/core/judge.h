@@ -55,8 +55,9 @@ struct hf_evidence {
 
 /* What the operator asked for, in milliseconds; 0 switches an optional timeout off. */
 struct hf_policy {
-	uint32_t interval; /* silence before a probe */
-	uint32_t timeout;  /* silence after which the peer is dead */
+	uint32_t interval;     /* silence before a probe */
+	uint32_t timeout;      /* silence after which the peer is dead */
+	uint32_t data_timeout; /* the program's own TCP_USER_TIMEOUT, kept for it: bound on unanswered data; 0: none */
 	bool abort_on_dead;
 	uint32_t reply_timeout;
 	bool abort_on_unanswered;

@@ -32,7 +32,8 @@ struct hf_keepalive hf_keepalive_merge(const struct hf_keepalive *program, const
 
 	if (program->on) {
 		merged.idle = smaller(program->idle, probe);
-		merged.intvl = smaller(program->intvl, probe);
+		/* Zero where the program set none and net.ipv4.tcp_keepalive_intvl is 0. */
+		merged.intvl = program->intvl == 0 ? 1 : smaller(program->intvl, probe);
 	}
 	backstop = policy->abort_on_dead ? (uint64_t)policy->timeout + 2 * (uint64_t)policy->interval : UINT64_MAX;
 	if (backstop < death)

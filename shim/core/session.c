@@ -101,6 +101,15 @@ void hf_session_moved(struct hf_session *session, uint64_t now, bool received)
 		session->heard_at = now;
 }
 
+void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail)
+{
+	uint64_t undelivered = outq > tail ? outq - tail : 0;
+
+	if (undelivered != session->undelivered)
+		session->moved_at = now;
+	session->undelivered = undelivered;
+}
+
 void hf_session_grew(struct hf_session *session, uint64_t now, uint64_t size)
 {
 	if (size % BEAT_FRAME == 0)

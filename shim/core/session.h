@@ -44,8 +44,9 @@ struct hf_session {
 	/* Beats.  Times in ms, but *_us, on one monotonic clock of the caller: ms is us / 1000. */
 	uint64_t beat_seq; /* of the last BEAT sent */
 	uint64_t beats_sent, beats_received;
-	uint64_t moved_at;      /* when program bytes last moved in either direction, as far as known */
+	uint64_t moved_at;      /* when program bytes last moved in either direction, delivery to the peer included */
 	uint64_t beat_due;      /* when the next BEAT is owed if nothing moves */
+	uint64_t undelivered;   /* at the last look at SIOCOUTQ, but for beats at its end */
 	uint64_t heard_at;      /* when a byte last came from the peer's shim */
 	uint64_t peer_time_us;  /* TIME of the peer's last BEAT, to echo */
 	uint64_t peer_came_us;  /* when it came, our clock */
@@ -94,11 +95,16 @@ void hf_session_drained(struct hf_session *session);
 bool hf_session_may_speak(const struct hf_session *session);
 
 /*
- * Program bytes (or a FIN) moved: RECEIVED from the peer's shim, or sent by us, or sent earlier and acknowledged only
- * now by the peer's kernel (tcpi_bytes_acked grew: only from then on does the peer's idle time run).  Pushes the next
- * beat off.  Not for beats: theirs must not silence ours.
+ * Program bytes (or a FIN) moved: RECEIVED from the peer's shim, or sent by us.  Pushes the next beat off.  Not for
+ * beats: theirs must not silence ours.
  */
 void hf_session_moved(struct hf_session *session, uint64_t now, bool received);
+
+/*
+ * A look at SIOCOUTQ: OUTQ bytes are not yet acknowledged, TAIL is that of hf_tx.  While something other than beats of
+ * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.
+ */
+void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail);
 
 /* A byte of any kind came from the peer, or the caller was stopped for a while: a fresh timeout for the peer. */
 void hf_session_heard(struct hf_session *session, uint64_t now);

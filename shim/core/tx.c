@@ -39,6 +39,8 @@ size_t hf_tx_took(struct hf_tx *tx, const struct hf_tx_plan *plan, size_t took)
 		tx->owed_have = (uint8_t)head;
 		tx->owed_size = HF_HEADER_SIZE;
 	}
+	if (first + head > 0)
+		tx->tail = 0;
 	tx->sent += first + second;
 	return first + second;
 }
@@ -94,6 +96,8 @@ const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size)
 void hf_tx_paid(struct hf_tx *tx, size_t took)
 {
 	took = least(took, (size_t)(tx->owed_size - tx->owed_have));
+	if (took > 0)
+		tx->tail = tx->owed[HF_HEADER_TYPE] == HF_FRAME_BEAT ? tx->tail + took : 0;
 	tx->owed_have = (uint8_t)(tx->owed_have + took);
 	if (tx->owed_have == tx->owed_size)
 		tx->owed_have = tx->owed_size = 0;

@@ -23,7 +23,8 @@ static bool program_value(struct hf_slot *slot, int level, int name, int *value)
 		*value = atomic_load(&slot->program_intvl);
 	else if (level == SOL_TCP && name == TCP_KEEPCNT && tuned)
 		*value = atomic_load(&slot->program_cnt);
-	else if (level == SOL_TCP && name == TCP_USER_TIMEOUT && atomic_load(&slot->bounded) != 0)
+	else if (level == SOL_TCP && name == TCP_USER_TIMEOUT &&
+		 (atomic_load(&slot->bounded) != 0 || atomic_load(&slot->lent) != 0))
 		*value = (int)atomic_load(&slot->program_user_timeout);
 	else
 		return false;
@@ -80,6 +81,9 @@ static void remember(struct hf_slot *slot, int fd, int level, int name, int valu
 {
 	if (level == SOL_TCP && name == TCP_USER_TIMEOUT) {
 		atomic_store(&slot->bounded, 0);
+		atomic_store(&slot->lent, 0);
+		if (atomic_load(&slot->tuned) != 0)
+			hf_watch_retune(slot, fd);
 		return;
 	}
 	if (atomic_load(&slot->tuned) == 0)

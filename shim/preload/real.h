@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 struct hf_real {
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): RET is a type and NAME what is declared */
 #define X(ret, name, params, args) ret(*name) params;
 	HF_CALLS(X)
 #undef X

@@ -63,6 +63,7 @@ struct hf_slot {
 	_Atomic uint8_t program_on;
 	_Atomic uint16_t program_idle, program_intvl, program_cnt;
 	_Atomic uint32_t program_user_timeout; /* TCP_USER_TIMEOUT as the program set it */
+	_Atomic uint8_t lent;                  /* the same, for as long as it is watched: hf_socket_retune() */
 	_Atomic uint8_t bounded;    /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;	    /* errno of a fail-stop the watchdog has yet to carry out */

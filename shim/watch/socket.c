@@ -113,6 +113,29 @@ static void take_timeout(struct hf_slot *slot, const struct hf_keepalive *progra
 		slot->timeout = death > hf_runtime.policy.interval ? (uint32_t)death : hf_runtime.policy.interval;
 }
 
+/*
+ * A program's own TCP_USER_TIMEOUT makes the kernel end a connection at the first unanswered keepalive probe after so
+ * much silence (tcp(7)), and the probes are ours.  While we watch, the kernel gets one that stands behind our own
+ * verdict; the judge applies the program's to its data, and the program keeps seeing it.
+ */
+static void lend_user_timeout(struct hf_slot *slot, int fd)
+{
+	uint32_t backstop = hf_runtime.policy.timeout + 2 * hf_runtime.policy.interval;
+	uint32_t program = atomic_load(&slot->program_user_timeout);
+
+	if (atomic_load(&slot->bounded) != 0)
+		return;
+	if (atomic_load(&slot->lent) == 0)
+		program = (uint32_t)get(fd, SOL_TCP, TCP_USER_TIMEOUT);
+	if ((int)program <= 0 || program >= backstop) {
+		atomic_store(&slot->lent, 0);
+		return;
+	}
+	atomic_store(&slot->program_user_timeout, program);
+	if (set(fd, SOL_TCP, TCP_USER_TIMEOUT, (int)backstop) == 0)
+		atomic_store(&slot->lent, 1);
+}
+
 void hf_socket_retune(struct hf_slot *slot, int fd)
 {
 	struct hf_keepalive program, merged;
@@ -120,6 +143,7 @@ void hf_socket_retune(struct hf_slot *slot, int fd)
 	program_keepalive(slot, &program);
 	take_timeout(slot, &program);
 	merged = hf_keepalive_merge(&program, &hf_runtime.policy);
+	lend_user_timeout(slot, fd);
 	set(fd, SOL_TCP, TCP_KEEPINTVL, (int)merged.intvl);
 	set(fd, SOL_TCP, TCP_KEEPCNT, (int)merged.cnt);
 	set(fd, SOL_TCP, TCP_KEEPIDLE, (int)merged.idle);
@@ -134,6 +158,8 @@ void hf_socket_restore(struct hf_slot *slot, int fd)
 	hf_unbound(slot, fd);
 	if (atomic_load(&slot->tuned) == 0)
 		return;
+	if (atomic_exchange(&slot->lent, 0) != 0)
+		set(fd, SOL_TCP, TCP_USER_TIMEOUT, (int)atomic_load(&slot->program_user_timeout));
 	program_keepalive(slot, &program);
 	set(fd, SOL_TCP, TCP_KEEPINTVL, (int)program.intvl);
 	set(fd, SOL_TCP, TCP_KEEPCNT, (int)program.cnt);
@@ -246,7 +272,7 @@ static uint32_t disconnect(struct hf_slot *slot, int fd)
  * see, and what has arrived stays readable. */
 static void nudge(struct hf_slot *slot, int fd)
 {
-	if (atomic_load(&slot->bounded) == 0) {
+	if (atomic_load(&slot->bounded) == 0 && atomic_load(&slot->lent) == 0) {
 		atomic_store(&slot->program_user_timeout, (uint32_t)get(fd, SOL_TCP, TCP_USER_TIMEOUT));
 		atomic_store(&slot->bounded, 1);
 	}

@@ -1,6 +1,7 @@
 /*
  * What the watchdog asks of, and does to, one socket.  Every function takes the descriptor the slot says and trusts
- * it only as far as the cookie does.  Watchdog thread only, except those that tune and restore, which hooks call as well.
+ * it only as far as the cookie does.  Watchdog thread only, except those that tune and restore, which hooks call as
+ * well.
  */
 #ifndef HOLDFAST_WATCH_SOCKET_H
 #define HOLDFAST_WATCH_SOCKET_H

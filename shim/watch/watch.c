@@ -360,6 +360,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 	}
 	if (slot->timeout != 0)
 		policy.timeout = slot->timeout;
+	if (atomic_load(&slot->lent) != 0)
+		policy.data_timeout = atomic_load(&slot->program_user_timeout);
 	hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
 }
@@ -429,19 +431,20 @@ struct count {
 static void count_threads(void *arg)
 {
 	struct count *count = arg;
-	char text[512], *p;
+	char text[512], *p, *last;
 	int fd = hf_sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
 	long got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
 
 	if (fd >= 0)
 		hf_sys_close(fd);
 	text[got > 0 ? got : 0] = '\0';
+	last = strrchr(text, ' ');
 	p = strrchr(text, ')');
 	for (int field = 2; field < 20 && p != NULL; field++)
 		p = strchr(p + 1, ' ');
 	/* The leader and the watchdog; and the thread that counts, if it was sent aside. */
 	count->status = 0;
-	for (const char *digit = strrchr(text, ' '); digit != NULL && *++digit >= '0' && *digit <= '9';)
+	for (const char *digit = last != NULL ? last + 1 : ""; *digit >= '0' && *digit <= '9'; digit++)
 		count->status = count->status * 10 + (*digit - '0');
 	count->alone = p != NULL && strncmp(p, hf_sys_gettid() == count->tid ? " 2 " : " 3 ", 3) == 0;
 }

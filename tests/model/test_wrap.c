@@ -15,12 +15,12 @@
 #include <time.h>
 
 static const struct script scripts[] = {
-	{.name = "one way, cut after every byte", .writes = {{3, 2}, {0}}, .every_cut = true, .reads_one = true},
-	{.name = "one way, a beat each", .writes = {{4}, {0}}, .beats = {1, 1}, .reads_one = true},
+	{.name = "one way, cut after every byte", .writes = {{2, 1}, {0}}, .fine = {true, false}},
+	{.name = "one way, a beat each", .writes = {{1}, {0}}, .beats = {1, 1}},
 	{.name = "both ways", .writes = {{2}, {2}}},
 	{.name = "both ways, a beat", .writes = {{1}, {2}}, .beats = {0, 1}},
 	{.name = "both ways, other beat", .writes = {{2}, {1}}, .beats = {1, 0}},
-	{.name = "nothing said, beats", .writes = {{0}, {0}}, .beats = {2, 1}},
+	{.name = "nothing said, beats", .writes = {{0}, {0}}, .beats = {1, 1}, .cut_beats = true},
 	{.name = "shut down, then close at end of file",
 	 .writes = {{2}, {1}},
 	 .how = {CLOSE_AT_EOF, CLOSE_AT_EOF}},

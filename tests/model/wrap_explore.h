@@ -15,8 +15,10 @@ struct script {
 	uint8_t writes[2][WRITES]; /* sizes, ended by 0 */
 	enum how how[2];
 	uint8_t beats[2]; /* at most so many by the clock */
-	bool every_cut;   /* a write may stop after any byte, not only in its header and in its payload */
-	bool reads_one;   /* read byte by byte, or all there is; else only all */
+	/* What this end sends may be cut after any byte by its kernel, come byte by byte, and be read so; else the kernel
+	 * takes all, or stops once in a header or in a payload. */
+	bool fine[2];
+	bool cut_beats; /* beats too may go out in parts */
 };
 
 /* Where each program stands. */
@@ -126,6 +128,16 @@ static const char *const deed_names[2][DEEDS] = {
 	{"B write", "B flush", "B end", "B read", "B watch", "B beat", "B settle", "B->", "B-> FIN"},
 };
 
+/* Whether single bytes of what E sends are looked at: DATA and FIN, as far as no beat stands among them. */
+static bool by_byte(int e, uint64_t at)
+{
+	uint64_t size = HF_HEADER_SIZE;
+
+	for (int i = 0; i < WRITES && script->writes[e][i] > 0; i++)
+		size += (uint64_t)HF_HEADER_SIZE + script->writes[e][i];
+	return script->fine[e] && at < size;
+}
+
 static bool do_write(int e, unsigned part)
 {
 	const uint8_t *writes = script->writes[e];
@@ -138,7 +150,7 @@ static bool do_write(int e, unsigned part)
 	left = (size_t)(writes[place[e].write] - place[e].done);
 	most = left + HF_HEADER_SIZE + (size_t)(end->tx.owed_size - end->tx.owed_have);
 	room = part == 0 ? most : part;
-	if (room > most || (part > 0 && !script->every_cut && part != 3 && part != HF_HEADER_SIZE + 1))
+	if (room > most || (part > 0 && !script->fine[e] && part != 3 && part != HF_HEADER_SIZE + 1))
 		return false;
 	n = end_write(e, left, room);
 	place[e].done = (uint8_t)(place[e].done + n);
@@ -173,7 +185,7 @@ static bool do_read(int e, unsigned part)
 	struct end *end = &world.end[e];
 	uint64_t before = end->got + world.way[!e].read;
 
-	if (part > 1 || end->closed || end->eof || (part == 1 && !script->reads_one))
+	if (part > 1 || end->closed || end->eof || (part == 1 && !by_byte(!e, world.way[!e].read)))
 		return false;
 	end_read(e, part ? 1 : 64);
 	return end->got + world.way[!e].read > before || end->eof;
@@ -183,7 +195,7 @@ static bool do_beat(int e, unsigned part)
 {
 	struct end *end = &world.end[e];
 
-	if (part > 1)
+	if (part > script->cut_beats)
 		return false;
 	end->session.beat_due = place[e].beats < script->beats[e] ? 0 : UINT64_MAX;
 	if (!end_beat(e, part ? 11 : 72))
@@ -194,13 +206,14 @@ static bool do_beat(int e, unsigned part)
 
 static bool act(int e, enum deed deed, unsigned part)
 {
+	bool reset = world.end[e].reset;
 	uint64_t before;
 
 	switch (deed) {
 	case WRITE:
 		return do_write(e, part);
 	case FLUSH:
-		return part < 2 && owes(e) && flush(e, part ? 1 : 72) > 0;
+		return part <= by_byte(e, world.way[e].written) && owes(e) && flush(e, part ? 1 : 72) > 0;
 	case END:
 		return do_end(e, part);
 	case READ:
@@ -214,9 +227,9 @@ static bool act(int e, enum deed deed, unsigned part)
 		return part == 0 && (end_settle(e) || world.way[!e].read > before);
 	case ARRIVE:
 		before = world.way[e].arrived;
-		if (part < 2)
+		if (part <= by_byte(e, world.way[e].arrived))
 			kernel_arrive(e, part ? 1 : STREAM_MOST);
-		return world.way[e].arrived > before;
+		return world.way[e].arrived > before || (world.end[e].reset && part == 0 && !reset);
 	default:
 		return part == 0 && kernel_fin_arrive(e);
 	}
@@ -272,6 +285,8 @@ static void explore(void)
 				last = false;
 				steps++;
 				trail[depth++] = deed_names[e][deed];
+				if (states > (1U << SEEN_BITS) / 4 * 3)
+					fail("too many states: make the script smaller");
 				if (depth == DEPTH_MOST)
 					fail("too many steps");
 				if (!broken && remember(hash_world())) {

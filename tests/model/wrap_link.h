@@ -26,7 +26,7 @@ struct end {
 	struct hf_rx rx;
 	struct hf_session session;
 	uint64_t got;             /* program bytes read and checked */
-	uint64_t seen, acked;     /* what the watchdog last saw arrive, and be acknowledged */
+	uint64_t seen;            /* what the watchdog last saw arrive */
 	bool eof;                 /* the program has read its end of file */
 	bool ended, closed;       /* the program has shut down writing, closed */
 	bool shut_rd, gone;       /* the real SHUT_RD; the real close */
@@ -193,12 +193,10 @@ static void heed(int e, const struct hf_rx_news *news, size_t delivered)
 		hf_session_beat_received(&end->session, &news->beat, world.now * 1000);
 	if (news->fin) {
 		hf_session_fin_received(&end->session, news->fin_seen);
-		end->shut_rd = true;
+		end->shut_rd |= !world.way[e].fin; /* never shut both ways while the peer may still beat */
 	}
-	if (news->bye) {
+	if (news->bye)
 		hf_session_peer_done(&end->session);
-		end->shut_rd = true;
-	}
 }
 
 static void deliver(int e, const uint8_t *bytes, size_t size)

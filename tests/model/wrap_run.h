@@ -142,7 +142,7 @@ static void program_steps(int e)
 static void watch_tick(int e)
 {
 	struct end *end = &world.end[e];
-	uint64_t grown = world.way[!e].arrived - end->seen, acked = world.way[e].arrived;
+	uint64_t grown = world.way[!e].arrived - end->seen;
 
 	if (world.now < run.tick_at[e])
 		return;
@@ -151,10 +151,8 @@ static void watch_tick(int e)
 		watch_control(e);
 	if (grown > 0 && kernel_unread(e) >= grown)
 		hf_session_grew(&end->session, world.now, grown);
-	if (acked > end->acked + HF_HEADER_SIZE + HF_BEAT_SIZE)
-		hf_session_moved(&end->session, world.now, false);
+	hf_session_outq(&end->session, world.now, kernel_outq(e), end->tx.tail);
 	end->seen = world.way[!e].arrived;
-	end->acked = acked;
 	if (owes(e))
 		flush(e, SIZE_MAX);
 	else
@@ -164,7 +162,7 @@ static void watch_tick(int e)
 					    kernel_unread(e) > 0)) {
 		run_verdicts++;
 		if (!is_stopped(!e))
-			fail("hung, said of a live peer");
+			fail(e ? "B calls a live peer hung" : "A calls a live peer hung");
 		else if (run.hung_at == 0)
 			run.hung_at = world.now;
 	}

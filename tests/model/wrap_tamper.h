@@ -131,17 +131,21 @@ static bool tamper_flip(void)
 /* KEEP: bytes of the stream before the change; then FOREIGN ones; then the rest without DROP bytes. */
 static bool tamper_at(size_t keep, const uint8_t *foreign, size_t count, size_t drop)
 {
-	size_t frame = frame_at(keep), rest = sample.size - keep - drop;
-	size_t limit = sample.frame[frame].before;
+	size_t frame, same = 0, limit, rest = sample.size - keep - drop;
 	uint8_t bytes[TAMPER_SIZE * 2];
 	bool noticed;
 
-	/* Inside payload the frame is filled up before the next header is looked at. */
-	if (sample.frame[frame].type == HF_FRAME_DATA && keep >= sample.frame[frame].at + HF_HEADER_SIZE)
-		limit += sample.frame[frame].payload;
 	memcpy(bytes, sample.bytes, keep);
 	memcpy(bytes + keep, foreign, count);
 	memcpy(bytes + keep + count, sample.bytes + keep + drop, rest);
+	/* Foreign bytes that happen to be the right ones change nothing yet. */
+	while (same < sample.size && same < keep + count + rest && bytes[same] == sample.bytes[same])
+		same++;
+	frame = frame_at(same);
+	limit = sample.frame[frame].before;
+	/* Inside payload the frame is filled up before the next header is looked at. */
+	if (sample.frame[frame].type == HF_FRAME_DATA && same >= sample.frame[frame].at + HF_HEADER_SIZE)
+		limit += sample.frame[frame].payload;
 	for (int i = 0; i < PIECES; i++) {
 		size_t got = read_tampered(bytes, keep + count + rest, pieces[i], &noticed);
 
