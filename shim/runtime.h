@@ -8,15 +8,17 @@
 #define HOLDFAST_RUNTIME_H
 
 #include "config.h"
+#include "core/hello.h"
 #include "core/judge.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
 struct hf_runtime {
-	_Atomic bool on; /* false: every call goes straight through */
-	bool note_order; /* the reply timeout needs to know which call moved bytes last */
-	char prog[64];   /* name under which the program was started, for events and HOLDFAST_PROGRAMS */
+	_Atomic bool on;   /* false: every call goes straight through */
+	bool note_order;   /* the reply timeout needs to know which call moved bytes last */
+	char prog[64];     /* name under which the program was started, for events and HOLDFAST_PROGRAMS */
+	struct hf_key key; /* HOLDFAST_KEY_FILE as read at load; size 0: none */
 	struct hf_config config;
 	struct hf_policy policy;
 };

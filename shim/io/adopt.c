@@ -63,8 +63,9 @@ static void set_entry(int fd, hf_fd_entry entry)
 		hf_release(old, fd);
 }
 
-struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr)
+struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr, socklen_t len)
 {
+	enum hf_mode mode;
 	struct hf_slot *slot;
 	uint32_t epoch;
 	bool forked;
@@ -74,7 +75,8 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	epoch = hf_proc_enter(&forked);
 	if (forked)
 		hf_watch_forked();
-	if (mode_for(fd, addr) == HF_MODE_OFF || (slot = hf_slot_new()) == NULL) {
+	mode = mode_for(fd, addr);
+	if (mode == HF_MODE_OFF || (slot = hf_slot_new()) == NULL) {
 		set_entry(fd, HF_FD_PASS);
 		return NULL;
 	}
@@ -83,6 +85,9 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	atomic_store(&slot->has_role, 1);
 	atomic_store(&slot->connecting, connecting);
 	atomic_store(&slot->epoch, epoch);
+	atomic_store(&slot->forks, hf_proc_forks());
+	if (mode == HF_MODE_WRAP && len != 0)
+		(void)hf_wrap_begin(slot, client, addr, len);
 	atomic_store(&slot->guard, epoch);
 	set_entry(fd, hf_slot_entry(slot));
 	hf_watch_give(slot);
@@ -137,7 +142,7 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	memset(&peer, 0, sizeof(peer));
 	(void)hf_sys_getpeername(fd, &peer, &peer_len);
 	/* Which side opened it is not to be known; the rules are asked about the peer, then about our own end. */
-	slot = hf_adopt(fd, true, state == HF_TCP_SYN_SENT, &peer.any);
+	slot = hf_adopt(fd, true, state == HF_TCP_SYN_SENT, &peer.any, 0);
 	if (slot != NULL) {
 		atomic_store(&slot->has_role, 0);
 		atomic_store(&slot->cookie, cookie);
@@ -178,4 +183,18 @@ void hf_disown(int fd, struct hf_slot *slot)
 
 	if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
 		hf_release(entry, fd);
+}
+
+void hf_keep_draining(hf_fd_entry entry, int kept)
+{
+	struct hf_slot *slot = hf_slot_of(entry);
+
+	if (slot == NULL) {
+		hf_sys_close(kept);
+		return;
+	}
+	atomic_store(&slot->fd, kept);
+	atomic_store(&slot->draining, 1);
+	(void)hf_slot_drop(slot);
+	hf_watch_poke(slot);
 }

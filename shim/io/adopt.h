@@ -16,16 +16,20 @@ int hf_is_tcp(int fd);
 /*
  * Watch FD, a TCP socket just connected (CLIENT) or accepted.  ADDR is the address the rules look at: of the peer for
  * outgoing connections, NULL for accepted ones (the listening address is then asked for, if there are rules).
- * CONNECTING: connect(2) has not been seen to succeed.  Replaces whatever the map said of FD.
+ * LEN: of ADDR; 0: the connection is not new, so it cannot be wrapped.  CONNECTING: connect(2) has not been seen to
+ * succeed.  Replaces whatever the map said of FD.
  * Returns the slot, or NULL if the rules switch it off or there is no room.
  */
-struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr);
+struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr, socklen_t len);
 
 /* FD was met for the first time: find out what it is.  Returns its slot if it is a connection, else NULL. */
 struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen);
 
 /* An entry that named a slot is gone (closed, replaced). FD is the number it stood at. */
 void hf_release(hf_fd_entry entry, int fd);
+
+/* The program has closed the connection of ENTRY; the watchdog drains it through KEPT, a duplicate, and closes that. */
+void hf_keep_draining(hf_fd_entry entry, int kept);
 
 /* The map says FD is SLOT but the kernel says otherwise: forget it. */
 void hf_disown(int fd, struct hf_slot *slot);

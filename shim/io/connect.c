@@ -79,9 +79,10 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 
 	if (result == 0 && addr->sa_family == AF_UNSPEC)
 		leave(slot, fd);
-	else if (result == 0)
+	else if (result == 0) {
 		hf_unbound(slot, fd);
-	else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
+		hf_wrap_connected(slot, fd);
+	} else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
 		error = atomic_load(&slot->fate);
 	errno = error;
 	return result;
@@ -93,7 +94,7 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 	int result, error;
 
 	/* With a bound on the attempt the watchdog must know of it before it starts, for it may block. */
-	if (hf_runtime.policy.connect_timeout != 0 && (slot = hf_adopt(fd, true, true, addr)) != NULL)
+	if (hf_runtime.policy.connect_timeout != 0 && (slot = hf_adopt(fd, true, true, addr, len)) != NULL)
 		hf_bound(slot, fd);
 	result = hf_real.connect(fd, addr, len);
 	error = errno;
@@ -101,9 +102,11 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 		error = atomic_load(&slot->fate);
 	if (result == 0 || error == EINPROGRESS || error == EINTR) {
 		if (slot == NULL && hf_runtime.policy.connect_timeout == 0)
-			hf_adopt(fd, true, result < 0, addr);
+			slot = hf_adopt(fd, true, result < 0, addr, len);
 		else if (slot != NULL && result == 0)
 			hf_unbound(slot, fd);
+		if (slot != NULL && result == 0)
+			hf_wrap_connected(slot, fd);
 	} else if (slot != NULL) {
 		hf_unbound(slot, fd);
 		hf_disown(fd, slot);
@@ -154,7 +157,7 @@ static int accepted(int listener, int fd)
 	if (fd < 0 || !hf_on() || hf_proc_borrowed())
 		return fd;
 	if (tcp_socket(listener, hf_fdmap_get(listener)))
-		hf_adopt(fd, false, false, NULL);
+		hf_adopt(fd, false, false, NULL, 1);
 	else
 		note(fd, HF_FD_UNKNOWN);
 	errno = error;
@@ -192,12 +195,20 @@ int hf_listen(int fd, int backlog)
 
 int hf_shutdown(int fd, int how)
 {
-	int refused;
+	int refused, result;
+	struct hf_slot *slot;
+	bool plain = true;
 
 	hf_real_ready();
-	if (hf_gate(fd, HF_OTHER, &refused) != NULL && refused != 0) {
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused != 0) {
 		errno = refused;
 		return -1;
+	}
+	if (slot != NULL && hf_wrap_of(slot) != NULL) {
+		result = hf_wrap_shutdown(slot, fd, how, &plain);
+		if (!plain)
+			return result;
 	}
 	return hf_real.shutdown(fd, how);
 }

@@ -5,12 +5,77 @@
 #include "io/adopt.h"
 #include "sys.h"
 
-#define READS(type, name, args)  HF_THROUGH(type, fd, HF_READS, name, args)
-#define WRITES(type, name, args) HF_THROUGH(type, fd, HF_WRITES, name, args)
+/* What the wrapped connection is given: a vector, its length, the flags of recv(2) or send(2). */
+#define WRAP_RECV(iov, count, flags) hf_wrap_recv(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define WRAP_SEND(iov, count, flags) hf_wrap_send(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define ONE(buf, size)               (&(struct iovec){(void *)(uintptr_t)(buf), (size)}), 1
+
+#define READS(type, name, args, ...)  HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__))
+#define WRITES(type, name, args, ...) HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__))
+
+/* A negative count is the kernel's to refuse: none, so that the program's own call is made. */
+static size_t vector_length(int count)
+{
+	return count > 0 ? (size_t)count : 0;
+}
+
+/* preadv2(2) and pwritev2(2): RWF_NOWAIT is the one flag that means something on a socket. */
+static int rwf_flags(int flags)
+{
+	return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
+}
+
+/* A stream socket has no sender's address to give: its length becomes 0 (recvfrom(2)). */
+static int no_address(const struct sockaddr *addr, socklen_t *len, int flags)
+{
+	if (addr != NULL && len != NULL)
+		*len = 0;
+	return flags;
+}
+
+static int no_extras(struct msghdr *msg, int flags)
+{
+	msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = 0;
+	return flags;
+}
+
+static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
+{
+	unsigned done = 0;
+
+	for (; done < count; done++) {
+		struct msghdr *msg = &msgs[done].msg_hdr;
+		int later = done > 0 && (flags & MSG_WAITFORONE) != 0 ? MSG_DONTWAIT : 0;
+		ssize_t got = hf_wrap_recv(slot, fd, msg->msg_iov, msg->msg_iovlen,
+					   (no_extras(msg, flags) & ~MSG_WAITFORONE) | later, plain);
+
+		if (*plain || got < 0)
+			break;
+		msgs[done].msg_len = (unsigned)got;
+	}
+	return done > 0 ? (int)done : *plain ? 0 : -1;
+}
+
+static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
+{
+	unsigned done = 0;
+
+	for (; done < count; done++) {
+		struct msghdr *msg = &msgs[done].msg_hdr;
+		ssize_t sent = hf_wrap_send(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+
+		if (*plain || sent < 0)
+			break;
+		msgs[done].msg_len = (unsigned)sent;
+	}
+	return done > 0 ? (int)done : *plain ? 0 : -1;
+}
 
 ssize_t hf_read(int fd, void *buf, size_t size)
 {
-	READS(ssize_t, read, (fd, buf, size));
+	READS(ssize_t, read, (fd, buf, size), ONE(buf, size), 0);
 }
 
 ssize_t hf___read(int fd, void *buf, size_t size)
@@ -21,42 +86,49 @@ ssize_t hf___read(int fd, void *buf, size_t size)
 /* The fortified names check the size of the buffer and end the program if it does not fit: theirs to do. */
 ssize_t hf___read_chk(int fd, void *buf, size_t size, size_t room)
 {
-	READS(ssize_t, __read_chk, (fd, buf, size, room));
+	if (size > room)
+		return hf_real.__read_chk(fd, buf, size, room); /* ends the program */
+	READS(ssize_t, __read_chk, (fd, buf, size, room), ONE(buf, size), 0);
 }
 
 ssize_t hf_readv(int fd, const struct iovec *iov, int count)
 {
-	READS(ssize_t, readv, (fd, iov, count));
+	READS(ssize_t, readv, (fd, iov, count), iov, vector_length(count), 0);
 }
 
 ssize_t hf_preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
-	READS(ssize_t, preadv2, (fd, iov, count, at, flags));
+	READS(ssize_t, preadv2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
-	READS(ssize_t, preadv64v2, (fd, iov, count, at, flags));
+	READS(ssize_t, preadv64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
 {
-	READS(ssize_t, recv, (fd, buf, size, flags));
+	READS(ssize_t, recv, (fd, buf, size, flags), ONE(buf, size), flags);
 }
 
 ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
 {
-	READS(ssize_t, __recv_chk, (fd, buf, size, room, flags));
+	if (size > room)
+		return hf_real.__recv_chk(fd, buf, size, room, flags);
+	READS(ssize_t, __recv_chk, (fd, buf, size, room, flags), ONE(buf, size), flags);
 }
 
 ssize_t hf_recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	READS(ssize_t, recvfrom, (fd, buf, size, flags, addr, len));
+	READS(ssize_t, recvfrom, (fd, buf, size, flags, addr, len), ONE(buf, size), no_address(addr, len, flags));
 }
 
 ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	READS(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len));
+	if (size > room)
+		return hf_real.__recvfrom_chk(fd, buf, size, room, flags, addr, len);
+	READS(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len), ONE(buf, size),
+	      no_address(addr, len, flags));
 }
 
 /* Descriptors that arrive with a message are new numbers: nothing known of them may be believed. */
@@ -83,7 +155,7 @@ static void forget_received(const struct msghdr *msg)
 
 static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
 {
-	READS(ssize_t, recvmsg, (fd, msg, flags));
+	READS(ssize_t, recvmsg, (fd, msg, flags), msg->msg_iov, msg->msg_iovlen, no_extras(msg, flags));
 }
 
 ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
@@ -97,7 +169,8 @@ ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
 
 static int recvmmsg_through(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
 {
-	READS(int, recvmmsg, (fd, msgs, count, flags, timeout));
+	HF_THROUGH(int, fd, HF_READS, recvmmsg, (fd, msgs, count, flags, timeout),
+		   receive_many(slot_, fd, msgs, count, flags, &plain_));
 }
 
 int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
@@ -112,7 +185,7 @@ int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct 
 
 ssize_t hf_write(int fd, const void *buf, size_t size)
 {
-	WRITES(ssize_t, write, (fd, buf, size));
+	WRITES(ssize_t, write, (fd, buf, size), ONE(buf, size), 0);
 }
 
 ssize_t hf___write(int fd, const void *buf, size_t size)
@@ -122,23 +195,23 @@ ssize_t hf___write(int fd, const void *buf, size_t size)
 
 ssize_t hf_writev(int fd, const struct iovec *iov, int count)
 {
-	WRITES(ssize_t, writev, (fd, iov, count));
+	WRITES(ssize_t, writev, (fd, iov, count), iov, vector_length(count), 0);
 }
 
 ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
-	WRITES(ssize_t, pwritev2, (fd, iov, count, at, flags));
+	WRITES(ssize_t, pwritev2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
-	WRITES(ssize_t, pwritev64v2, (fd, iov, count, at, flags));
+	WRITES(ssize_t, pwritev64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 /* MSG_FASTOPEN is a connect in disguise (tcp(7)): what it opened is met as unknown by the next call. */
 ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
 {
-	WRITES(ssize_t, send, (fd, buf, size, flags));
+	WRITES(ssize_t, send, (fd, buf, size, flags), ONE(buf, size), flags);
 }
 
 ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
@@ -148,33 +221,37 @@ ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
 
 ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *addr, socklen_t len)
 {
-	WRITES(ssize_t, sendto, (fd, buf, size, flags, addr, len));
+	WRITES(ssize_t, sendto, (fd, buf, size, flags, addr, len), ONE(buf, size), flags);
 }
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	WRITES(ssize_t, sendmsg, (fd, msg, flags));
+	WRITES(ssize_t, sendmsg, (fd, msg, flags), msg->msg_iov, msg->msg_iovlen, flags);
 }
 
 int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
-	WRITES(int, sendmmsg, (fd, msgs, count, flags));
+	HF_THROUGH(int, fd, HF_WRITES, sendmmsg, (fd, msgs, count, flags),
+		   send_many(slot_, fd, msgs, count, flags, &plain_));
 }
 
 ssize_t hf_sendfile(int out, int in, off_t *at, size_t size)
 {
 	/* A zero here is the end of the file, not of the connection: hf_gate_after leaves it alone while it lives. */
-	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile, (out, in, at, size));
+	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile, (out, in, at, size),
+		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_));
 }
 
 ssize_t hf_sendfile64(int out, int in, off_t *at, size_t size)
 {
-	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile64, (out, in, at, size));
+	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile64, (out, in, at, size),
+		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_));
 }
 
 static ssize_t splice_out(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
 {
-	HF_THROUGH(ssize_t, out, HF_WRITES, splice, (in, in_at, out, out_at, size, flags));
+	HF_THROUGH(ssize_t, out, HF_WRITES, splice, (in, in_at, out, out_at, size, flags),
+		   hf_wrap_splice_out(slot_, in, in_at, out, size, flags, &plain_));
 }
 
 ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
@@ -183,6 +260,7 @@ ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, uns
 
 	/* One end is a pipe (splice(2)), so at most one is a connection. */
 	if (hf_gate(in, HF_READS, &refused) != NULL)
-		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags));
+		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags),
+			   hf_wrap_splice_in(slot_, in, out, out_at, size, flags, &plain_));
 	return splice_out(in, in_at, out, out_at, size, flags);
 }

@@ -8,11 +8,25 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sys/ioctl.h>
+
+/* The last close of a wrapped connection: a duplicate to be drained, or -1. */
+static int closing_wrapped(int fd, hf_fd_entry entry)
+{
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	int kept, error = errno;
+
+	if (slot == NULL || hf_wrap_of(slot) == NULL || atomic_load(&slot->refs) != 1 || !hf_slot_calm(slot))
+		return -1;
+	kept = hf_wrap_close(slot, fd);
+	errno = error;
+	return kept;
+}
 
 int hf_close(int fd)
 {
 	hf_fd_entry entry, mark;
-	int result, error;
+	int result, error, kept;
 
 	hf_real_ready();
 	if (!hf_on())
@@ -24,12 +38,15 @@ int hf_close(int fd)
 	entry = hf_fdmap_get(fd);
 	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
 		return hf_real.close(fd);
+	kept = closing_wrapped(fd, entry);
 	entry = hf_fdmap_busy(fd, &mark);
 	result = hf_real.close(fd);
 	error = errno;
 	/* Linux has given the number back even when close reports an error, except EBADF (close(2)). */
 	hf_fdmap_unbusy(fd, mark, HF_FD_UNKNOWN);
-	if (HF_FD_KIND(entry) == HF_FD_SLOT)
+	if (kept >= 0)
+		hf_keep_draining(entry, kept);
+	else if (HF_FD_KIND(entry) == HF_FD_SLOT)
 		hf_release(entry, fd);
 	errno = error;
 	return result;
@@ -207,6 +224,14 @@ int hf___fcntl(int fd, int op, long arg)
 
 int hf_ioctl(int fd, unsigned long op, long arg)
 {
+	int refused, bytes, result;
+	struct hf_slot *slot;
+
 	hf_real_ready();
-	return hf_real.ioctl(fd, op, arg);
+	result = hf_real.ioctl(fd, op, arg);
+	/* The kernel counts headers and beats, the program must not. */
+	if (op == FIONREAD && result == 0 && (slot = hf_gate(fd, HF_OTHER, &refused)) != NULL &&
+	    hf_wrap_of(slot) != NULL && (bytes = hf_wrap_readable(slot, fd)) >= 0)
+		*(int *)arg = bytes;
+	return result;
 }

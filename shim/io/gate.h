@@ -11,6 +11,7 @@
 #ifndef HOLDFAST_IO_GATE_H
 #define HOLDFAST_IO_GATE_H
 
+#include "io/wrap.h"
 #include "preload/real.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -79,13 +80,15 @@ static inline void hf_real_ready(void)
 }
 
 /*
- * The body of a data call: NAME's next definition called with ARGS between the two looks.
+ * The body of a data call: NAME's next definition called with ARGS between the two looks.  On a wrapped connection
+ * WRAPPED is evaluated instead, with slot_ and plain_ in reach; if it sets plain_ the call is made after all.
  */
-#define HF_THROUGH(type, fd, way, name, args)                                \
+#define HF_THROUGH(type, fd, way, name, args, wrapped)                       \
 	do {                                                                 \
 		int refused_;                                                \
 		struct hf_slot *slot_ = hf_gate(fd, way, &refused_);         \
-		type result_;                                                \
+		bool plain_ = true;                                          \
+		type result_ = 0;                                            \
 		if (hf_unlikely(slot_ == NULL)) {                            \
 			hf_real_ready();                                     \
 			return hf_real.name args;                            \
@@ -94,7 +97,10 @@ static inline void hf_real_ready(void)
 			errno = refused_;                                    \
 			return -1;                                           \
 		}                                                            \
-		result_ = hf_real.name args;                                 \
+		if (hf_unlikely(hf_wrap_of(slot_) != NULL))                  \
+			result_ = (type)(wrapped);                           \
+		if (hf_likely(plain_))                                       \
+			result_ = hf_real.name args;                         \
 		if (hf_unlikely(result_ <= 0))                               \
 			return (type)hf_gate_after(slot_, fd, way, result_); \
 		hf_note_moved(slot_, way);                                   \

@@ -101,12 +101,35 @@ static void remember(struct hf_slot *slot, int fd, int level, int name, int valu
 	hf_watch_retune(slot, fd);
 }
 
+/* Options that matter to a wrapped connection only. */
+static int set_wrapped(int fd, int name, const void *value, socklen_t len)
+{
+	int refused, result;
+	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	struct timeval limit;
+
+	if (refused != 0 || (wrap != NULL && name == SO_ZEROCOPY)) {
+		/* Borrowed bytes cannot stand behind a header of ours; the program falls back to copying. */
+		errno = refused != 0 ? refused : ENOTSUP;
+		return -1;
+	}
+	result = hf_real.setsockopt(fd, SOL_SOCKET, name, value, len);
+	if (result == 0 && wrap != NULL && len >= sizeof(limit)) {
+		memcpy(&limit, value, sizeof(limit));
+		atomic_store(&wrap->receive_limit, (uint32_t)(limit.tv_sec * 1000 + (limit.tv_usec + 999) / 1000));
+	}
+	return result;
+}
+
 int hf_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct hf_slot *slot;
 	int refused, result, number, error;
 
 	hf_real_ready();
+	if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_ZEROCOPY))
+		return set_wrapped(fd, name, value, len);
 	if (level != SOL_TCP && (level != SOL_SOCKET || name != SO_KEEPALIVE))
 		return hf_real.setsockopt(fd, level, name, value, len);
 	slot = hf_gate(fd, HF_OTHER, &refused);

@@ -26,6 +26,7 @@ static pid_t forked(pid_t pid)
 pid_t hf_fork(void)
 {
 	hf_real_ready();
+	hf_proc_count_fork();
 	return forked(hf_real.fork());
 }
 

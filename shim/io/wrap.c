@@ -4,6 +4,7 @@
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "sys.h"
+#include "watch/tcpinfo.h"
 #include "watch/watch.h"
 
 #include <errno.h>
@@ -25,8 +26,8 @@ static struct hf_wrap *room_for(uint32_t index)
 	struct hf_wrap *chunk = atomic_load(&chunks[index / CHUNK]), *expected = NULL;
 
 	if (chunk == NULL) {
-		chunk = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-				    -1, 0);
+		chunk = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				    0);
 		if (hf_sys_failed(chunk))
 			return NULL;
 		if (!atomic_compare_exchange_strong(&chunks[index / CHUNK], &expected, chunk)) {
@@ -96,7 +97,7 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 
 /* Turns */
 
-static bool tcp_info(int fd, struct tcp_info *info)
+static bool tcp_info(int fd, struct hf_tcp_info *info)
 {
 	socklen_t len = sizeof(*info);
 
@@ -108,26 +109,26 @@ static bool tcp_info(int fd, struct tcp_info *info)
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct tcp_info info;
+	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t taken;
 
 	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCINQ, &waiting) < 0)
 		return false;
-	taken = info.tcpi_bytes_received - (uint64_t)waiting;
-	return taken == wrap->rx_raw || (info.tcpi_state == TCP_CLOSE_WAIT && taken == wrap->rx_raw + 1);
+	taken = info.bytes_received - (uint64_t)waiting;
+	return taken == wrap->rx_raw || (info.state == TCP_CLOSE_WAIT && taken == wrap->rx_raw + 1);
 }
 
 bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct tcp_info info;
+	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t given;
 
 	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCOUTQ, &waiting) < 0)
 		return false;
-	given = info.tcpi_bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0);
+	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0);
 	return given == wrap->tx_raw;
 }
 
@@ -251,8 +252,8 @@ size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count
 	size_t put = 0;
 
 	if (wrap->queue == NULL) {
-		wrap->queue = hf_sys_mmap(NULL, HF_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-					  0);
+		wrap->queue =
+			hf_sys_mmap(NULL, HF_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (hf_sys_failed(wrap->queue)) {
 			wrap->queue = NULL;
 			return 0;

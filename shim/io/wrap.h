@@ -26,48 +26,50 @@
 #include <sys/uio.h>
 
 enum hf_phase {
-	HF_PHASE_NONE,	  /* not wrapped: probe mode */
+	HF_PHASE_NONE,    /* not wrapped: probe mode */
 	HF_PHASE_CONNECT, /* client: connect(2) is under way */
-	HF_PHASE_HELLO,	  /* client: HELLO sent; server: nothing has come yet */
-	HF_PHASE_ON,	  /* frames in both directions */
+	HF_PHASE_HELLO,   /* client: HELLO sent; server: nothing has come yet */
+	HF_PHASE_ON,      /* frames in both directions */
 	HF_PHASE_REDIAL,  /* client: peer is plain, connecting again */
 };
 
 enum { HF_QUEUE_SIZE = 64 * 1024 };
 
 struct hf_wrap {
-	_Atomic uint32_t phase;	   /* enum hf_phase */
+	_Atomic uint32_t phase;    /* enum hf_phase */
 	_Atomic uint32_t rx_owner; /* thread number */
 	_Atomic uint32_t tx_owner;
 	_Atomic uint32_t session_owner;
 
 	/* rx */
 	struct hf_rx rx;
-	uint64_t rx_raw;	   /* bytes taken from the kernel, handshake included */
+	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
 	uint32_t hello_have;
 	uint8_t hello_in[HF_HELLO_MOST];
 
 	/* tx */
 	struct hf_tx tx;
-	uint64_t tx_raw;	   /* bytes given to the kernel, handshake included */
-	uint8_t *queue;		   /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
+	uint64_t tx_raw; /* bytes given to the kernel, handshake included */
+	uint8_t *queue;  /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
 	uint32_t queued, flushed;
 	bool hello_sent, shut_after_queue;
 
 	/* either, under session_owner or before ON */
 	struct hf_session session;
 	struct hf_hello mine, peer;
-	_Atomic uint64_t deadline; /* of the handshake, ms */
+	_Atomic uint64_t deadline;    /* of the handshake, ms */
 	struct sockaddr_storage dial; /* whom the client connected to, for the fallback */
 	socklen_t dial_len;
 	bool client;
 	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
-	uint64_t seen_sent, seen_received; /* the watchdog's: program bytes at its last visit */
-	_Atomic uint8_t renew;	   /* connected again: judge it afresh */
-	_Atomic uint8_t shut_read; /* the real SHUT_RD has been done, or the program asked for it */
-	_Atomic uint8_t shut_write; /* the program has ended its direction */
+	/* The watchdog's: how far things were at its last visit. */
+	uint64_t seen_sent, seen_received, seen_bytes, unread_since;
+	bool told;                       /* the wrapped event */
+	_Atomic uint8_t renew;           /* connected again: judge it afresh */
+	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
+	_Atomic uint8_t shut_write;      /* the program has ended its direction */
 	_Atomic uint8_t real_shut_write; /* and so has the kernel */
-	_Atomic uint8_t ended;	   /* the kernel's end of file has been seen */
+	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 };
 
 /* The wrapped state of SLOT, or NULL in probe mode. One load. */
@@ -107,7 +109,17 @@ int hf_wrap_readable(struct hf_slot *slot, int fd);
 bool hf_wrap_ready(struct hf_slot *slot, int fd);
 
 /* The watchdog's turn: handshake deadlines, what came unread, beats, queued bytes. Returns when to come again, ms. */
-uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now);
+uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence);
+
+/* dead/hung: the peer's kernel answers, its shim does not. */
+bool hf_wrap_hung(struct hf_slot *slot, uint64_t now, uint32_t timeout, const struct hf_evidence *evidence);
+
+/* sendfile(2) and splice(2) into and out of frames. */
+ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain);
+ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, size_t size, unsigned flags,
+			   bool *plain);
+ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags,
+			  bool *plain);
 
 void hf_wrap_free(struct hf_slot *slot);
 

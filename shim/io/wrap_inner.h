@@ -12,10 +12,10 @@
 
 /* Where a handshake stands after a step. */
 enum hf_shake {
-	HF_SHAKE_ON,	 /* frames from here on */
-	HF_SHAKE_PLAIN,	 /* the connection is plain: make the program's own call */
-	HF_SHAKE_WAIT,	 /* nothing new; wait for input */
-	HF_SHAKE_AGAIN,	 /* something is there but not all of it: wait a moment */
+	HF_SHAKE_ON,     /* frames from here on */
+	HF_SHAKE_PLAIN,  /* the connection is plain: make the program's own call */
+	HF_SHAKE_WAIT,   /* nothing new; wait for input */
+	HF_SHAKE_AGAIN,  /* something is there but not all of it: wait a moment */
 	HF_SHAKE_REDIAL, /* connecting again: wait until it can be written to */
 	HF_SHAKE_FAILED, /* ended: slot->fate says how */
 };

@@ -69,19 +69,38 @@ static void take_name(char **argv, char **envp)
 	hf_runtime.prog[len] = '\0';
 }
 
-/* A setting that asks for what this version does not do is told; the connections are then probed. */
+/* A setting that asks for what this version does not do is told. */
 static void tell_unavailable(const struct hf_config *config)
 {
-	bool wrap = config->mode == HF_MODE_WRAP;
-
-	for (size_t i = 0; i < config->nrules; i++)
-		wrap = wrap || config->rules[i].mode == HF_MODE_WRAP;
-	if (wrap)
-		complain("wrap mode is not part of this version: those connections are watched in probe mode", NULL);
 	if (config->on_dead == HF_RECONNECT)
 		complain("HOLDFAST_ON_DEAD: \"reconnect\" is not part of this version: dead connections are ended "
 			 "(abort)",
 			 NULL);
+}
+
+/* The shared secret.  One that cannot be read must not become none: then nobody is believed. */
+static void take_key(const struct hf_config *config)
+{
+	static uint8_t bytes[4096];
+	size_t size = 0;
+	long got = 0;
+	int fd;
+
+	if (config->key_file[0] == '\0')
+		return;
+	fd = hf_sys_openat(AT_FDCWD, config->key_file, O_RDONLY | O_CLOEXEC, 0);
+	while (fd >= 0 && size < sizeof(bytes) && (got = hf_sys_read(fd, bytes + size, sizeof(bytes) - size)) > 0)
+		size += (size_t)got;
+	if (fd >= 0)
+		hf_sys_close(fd);
+	while (size > 0 && (bytes[size - 1] == '\n' || bytes[size - 1] == '\r'))
+		size--;
+	if (fd < 0 || got < 0 || size == 0) {
+		complain("HOLDFAST_KEY_FILE: cannot be read or is empty: no peer will be accepted in wrap mode", NULL);
+		size = 32;
+		(void)hf_sys_getrandom(bytes, size, 0);
+	}
+	hf_runtime.key = (struct hf_key){bytes, size};
 }
 
 static void take_policy(const struct hf_config *config, struct hf_policy *policy)
@@ -114,8 +133,16 @@ static __attribute__((constructor)) void boot(int argc, char **argv, char **envp
 	if (!hf_config_acts_in(config, hf_runtime.prog) || (config->mode == HF_MODE_OFF && config->nrules == 0))
 		return;
 	tell_unavailable(config);
+	take_key(config);
 	take_policy(config, &hf_runtime.policy);
 	(void)hf_proc_init();
 	hf_report_open(config, hf_runtime.prog);
 	atomic_store(&hf_runtime.on, true);
+}
+
+/* The last of all destructors: what the program has written is handed over, within HOLDFAST_LINGER. */
+static __attribute__((destructor)) void leave(void)
+{
+	if (hf_on() && !hf_proc_borrowed())
+		hf_wrap_exit();
 }

@@ -57,3 +57,15 @@ bool hf_proc_borrowed(void)
 	return hf_sys_getpid() != atomic_load_explicit(&owner_pid, memory_order_relaxed) &&
 	       atomic_load_explicit(hf_proc_epoch, memory_order_relaxed) != 0;
 }
+
+static _Atomic uint32_t forks;
+
+uint32_t hf_proc_forks(void)
+{
+	return atomic_load_explicit(&forks, memory_order_relaxed);
+}
+
+void hf_proc_count_fork(void)
+{
+	atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
+}

@@ -22,6 +22,10 @@ bool hf_proc_init(void);
 /* This process's epoch.  On the first call in a forked child a new one is taken and *FORKED set. */
 uint32_t hf_proc_enter(bool *forked);
 
+/* How often this process has forked, as far as our fork wrappers saw. */
+uint32_t hf_proc_forks(void);
+void hf_proc_count_fork(void);
+
 /* Whether this is a vfork(2) child (or another process sharing our memory): the descriptors are its own, every table
  * of ours is its parent's and must not be changed.  One system call. */
 bool hf_proc_borrowed(void);

@@ -64,16 +64,17 @@ struct hf_slot {
 	_Atomic uint16_t program_idle, program_intvl, program_cnt;
 	_Atomic uint32_t program_user_timeout; /* TCP_USER_TIMEOUT as the program set it */
 	_Atomic uint8_t lent;                  /* the same, for as long as it is watched: hf_socket_retune() */
-	_Atomic uint8_t bounded;    /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
+	_Atomic uint8_t bounded;        /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
-	_Atomic int failed;	    /* errno of a fail-stop the watchdog has yet to carry out */
-	_Atomic uint8_t draining;   /* closed by the program; fd is the watchdog's duplicate */
-	_Atomic int epolls[4];	    /* epoll descriptors it is registered with, plus one; 0: none */
-	_Atomic uint64_t cookie;    /* SO_COOKIE; 0 until first asked for */
-	_Atomic uint64_t start;     /* ms, monotonic: when it was handed over; 0: not yet looked at */
-	_Atomic uint32_t next;      /* link of the free list or of the watchdog's mail */
-	_Atomic uint8_t mailed;     /* it is in the watchdog's mail, or must not be put there any more */
-	_Atomic uint8_t told_reset; /* the reset has been told, by a hook or by the watchdog */
+	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
+	_Atomic uint32_t forks;         /* hf_proc_forks() when it was made: else a child may share the socket */
+	_Atomic uint8_t draining;       /* closed by the program; fd is the watchdog's duplicate */
+	_Atomic int epolls[4];          /* epoll descriptors it is registered with, plus one; 0: none */
+	_Atomic uint64_t cookie;        /* SO_COOKIE; 0 until first asked for */
+	_Atomic uint64_t start;         /* ms, monotonic: when it was handed over; 0: not yet looked at */
+	_Atomic uint32_t next;          /* link of the free list or of the watchdog's mail */
+	_Atomic uint8_t mailed;         /* it is in the watchdog's mail, or must not be put there any more */
+	_Atomic uint8_t told_reset;     /* the reset has been told, by a hook or by the watchdog */
 
 	/* The watchdog's. */
 	struct hf_wheel_node node;

@@ -1,4 +1,5 @@
 #include "watch/tell.h"
+#include "io/wrap.h"
 #include "runtime.h"
 #include "sys.h"
 #include "watch/socket.h"
@@ -13,12 +14,19 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 
 	event->fd = atomic_load(&slot->fd);
 	event->conn = atomic_load(&slot->cookie);
-	event->mode = HF_MODE_PROBE;
+	event->mode = hf_wrap_of(slot) != NULL ? HF_MODE_WRAP : HF_MODE_PROBE;
 	event->has_mode = true;
 	event->client = atomic_load(&slot->client) != 0;
 	event->has_role = atomic_load(&slot->has_role) != 0;
 	memcpy(&event->local, &slot->local, sizeof(slot->local));
 	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
+	if (hf_wrap_of(slot) != NULL && hf_wrap_of(slot)->told) {
+		const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+		event->peer_prog = wrap->peer.prog;
+		event->peer_pid = wrap->peer.pid;
+		event->peer_info = wrap->peer.info[0] != '\0' ? wrap->peer.info : NULL;
+	}
 	if (evidence == NULL)
 		return;
 	event->rtt_us = evidence->rtt_us;

@@ -1,6 +1,7 @@
 #include "watch/watch.h"
 #include "io/adopt.h"
 #include "io/bound.h"
+#include "io/wrap.h"
 #include "runtime.h"
 #include "sink.h"
 #include "state/proc.h"
@@ -124,7 +125,7 @@ void hf_watch_give(struct hf_slot *slot)
 	mail(slot);
 	if (atomic_load(&watch.state) == OFF)
 		start(slot);
-	else if (atomic_exchange(&watch.dozing, 0) != 0)
+	else if (atomic_exchange(&watch.dozing, 0) != 0 || hf_wrap_of(slot) != NULL)
 		ring();
 }
 
@@ -134,6 +135,12 @@ void hf_watch_poke(struct hf_slot *slot)
 		return;
 	mail(slot);
 	ring();
+}
+
+static void give_back(struct hf_slot *slot)
+{
+	hf_wrap_free(slot);
+	hf_slot_free(slot);
 }
 
 void hf_watch_closed(struct hf_slot *slot)
@@ -147,13 +154,13 @@ void hf_watch_closed(struct hf_slot *slot)
 			return;
 		if (atomic_load(&slot->epoch) != epoch) {
 			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
-				hf_slot_free(slot);
+				give_back(slot);
 				return;
 			}
 		} else if (stage == HF_STAGE_IDLE && atomic_exchange(&slot->mailed, 1) == 0) {
 			/* Not in the mail, nor will it be: the free list uses the same link. */
 			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
-				hf_slot_free(slot);
+				give_back(slot);
 				return;
 			}
 			atomic_store(&slot->mailed, 0);
@@ -275,7 +282,7 @@ static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 {
 	uint32_t more;
 
-	atomic_store(&slot->fate, ETIMEDOUT);
+	atomic_compare_exchange_strong(&slot->fate, &(int){0}, ETIMEDOUT);
 	atomic_store(&slot->guard, 0);
 	if (ruling->gone) {
 		done(slot);
@@ -333,6 +340,62 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 	schedule(slot, ruling->next);
 }
 
+/* Closed by the program; its last bytes are on their way.  Not for ever: a peer that is gone takes none. */
+static void drain(struct hf_slot *slot, int fd, uint64_t now)
+{
+	enum { AGAIN_MS = 8 };
+
+	if (slot->dying_since == 0)
+		slot->dying_since = now;
+	if (!hf_wrap_drained(slot, fd) && now - slot->dying_since < hf_runtime.policy.timeout) {
+		schedule(slot, now + AGAIN_MS);
+		return;
+	}
+	hf_sys_close(fd);
+	schedule(slot, now + AGAIN_MS);
+	atomic_store(&slot->draining, 0);
+	hf_watch_closed(slot);
+}
+
+/* The hidden channel's share of a look. */
+static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
+			 const struct hf_evidence *evidence, struct hf_ruling *ruling)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t next;
+
+	if (ruling->end || ruling->gone)
+		return;
+	next = hf_wrap_tend(slot, fd, now, evidence);
+	if (next < ruling->next)
+		ruling->next = next;
+	if (atomic_load(&wrap->phase) == HF_PHASE_ON && !wrap->told) {
+		wrap->told = true;
+		ruling->events |= 1U << HF_EV_WRAPPED;
+	}
+	if (atomic_exchange(&wrap->renew, 0) != 0) {
+		slot->looked = false;
+		ruling->events |= 1U << HF_EV_PLAIN;
+	}
+	if (hf_wrap_hung(slot, now, policy->timeout, evidence)) {
+		ruling->events |= 1U << HF_EV_DEAD;
+		ruling->reason = HF_WHY_HUNG;
+		ruling->silent = now - wrap->session.heard_at;
+		ruling->end = policy->abort_on_dead;
+	}
+}
+
+/* A hook has refused to go on: whatever was judged, this is the end. */
+static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
+{
+	int error = atomic_exchange(&slot->failed, 0);
+
+	ruling->events = error == EPROTO ? 1U << HF_EV_CORRUPT : 0;
+	ruling->reason = HF_WHY_NONE;
+	ruling->end = true;
+	ruling->gone = false;
+}
+
 static void look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy;
@@ -344,6 +407,10 @@ static void look(struct hf_slot *slot, uint64_t now)
 		return; /* just now: it is in the mail; its socket may be in its next life */
 	if (slot->dying != HF_DYING_NO) {
 		end_more(slot, now);
+		return;
+	}
+	if (atomic_load(&slot->draining) != 0) {
+		drain(slot, fd, now);
 		return;
 	}
 	if (!hf_socket_look(slot, fd, &evidence)) {
@@ -363,6 +430,10 @@ static void look(struct hf_slot *slot, uint64_t now)
 	if (atomic_load(&slot->lent) != 0)
 		policy.data_timeout = atomic_load(&slot->program_user_timeout);
 	hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+	if (hf_wrap_of(slot) != NULL)
+		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
+	if (atomic_load(&slot->failed) != 0)
+		fail(slot, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
 }
 
@@ -373,7 +444,7 @@ static void bury(struct hf_slot *slot)
 		unwatch(slot);
 	if (slot->looked && atomic_load(&slot->tuned) != 0)
 		hf_tell_one(slot, HF_EV_CLOSED, NULL);
-	hf_slot_free(slot);
+	give_back(slot);
 }
 
 static void read_mail(uint64_t now)
@@ -393,7 +464,7 @@ static void read_mail(uint64_t now)
 			slot->looked = slot->asking = slot->resting = false;
 			slot->dying = HF_DYING_NO;
 			atomic_store(&slot->start, now);
-			schedule(slot, now + grace());
+			schedule(slot, now + (hf_wrap_of(slot) != NULL ? WHEEL_TICK_MS : grace()));
 		} else if (stage == HF_STAGE_CLOSED) {
 			if (atomic_exchange(&slot->mailed, 1) != 0)
 				continue;

@@ -1,0 +1,194 @@
+/*
+ * The ends of a wrapped connection: shutdown, close, exit.
+ */
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "state/proc.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+
+	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR;
+	if (*plain)
+		return 0;
+	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT || atomic_load(&wrap->phase) == HF_PHASE_HELLO) {
+		/* What comes first may show that the connection is plain. */
+		if (hf_wrap_take_rx(slot, fd, me, 20)) {
+			enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+
+			hf_turn_end(&wrap->rx_owner);
+			*plain = shake == HF_SHAKE_PLAIN;
+			if (*plain)
+				return 0;
+		}
+	}
+	if (how != SHUT_WR && atomic_exchange(&wrap->shut_read, 1) == 0)
+		hf_sys_shutdown(fd, SHUT_RD);
+	if (how == SHUT_RD || !hf_wrap_take_tx(slot, fd, me, -1))
+		return 0;
+	if (!wrap->tx.fin && !wrap->tx.bye && atomic_load(&wrap->real_shut_write) == 0)
+		wrap->shut_after_queue = true;
+	if (atomic_load(&wrap->phase) == HF_PHASE_ON)
+		(void)hf_wrap_flush(slot, fd);
+	hf_turn_end(&wrap->tx_owner);
+	hf_watch_poke(slot);
+	return 0;
+}
+
+static int outstanding(int fd)
+{
+	int bytes = 0;
+
+	return hf_sys_ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+/* The last word, if it may still be said. The tx turn is ours. */
+static void say_bye(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap->tx.bye || wrap->queued > wrap->flushed || !hf_tx_between(&wrap->tx))
+		return;
+	hf_wrap_session_lock(wrap, me);
+	if (hf_session_may_speak(&wrap->session))
+		(void)hf_tx_control(&wrap->tx, HF_FRAME_BYE, NULL, 0);
+	hf_session_bye_sent(&wrap->session);
+	hf_wrap_session_unlock(wrap);
+	(void)hf_wrap_flush(slot, fd);
+}
+
+/*
+ * A beat of the peer's that arrives after the close would be answered by a reset, and the reset would destroy what is
+ * still on its way to the peer.  None can come while something has moved within half the interval.
+ */
+static bool beat_may_come(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+	uint32_t half = hf_runtime.config.interval / 2;
+
+	memset(&info, 0, sizeof(info));
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) < 0)
+		return false;
+	return info.tcpi_last_data_recv >= half;
+}
+
+/* One step towards an end: 1: it may be closed; 0: not yet; -1: it must be closed as native (unread data: a reset). */
+static int settle(struct hf_slot *slot, int fd, uint32_t me, bool patient)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int ready;
+
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
+		enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+
+		if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
+			return -1;
+		if (shake != HF_SHAKE_ON)
+			return 0;
+	}
+	ready = hf_wrap_swallow(slot, fd);
+	if (ready == 1 && !wrap->rx.fin && !wrap->rx.bye && atomic_load(&wrap->ended) == 0)
+		return -1;
+	if (ready < 0)
+		return -1;
+	if (!hf_wrap_take_tx(slot, fd, me, 0))
+		return 0;
+	(void)hf_wrap_flush(slot, fd);
+	say_bye(slot, fd, me);
+	hf_turn_end(&wrap->tx_owner);
+	if (wrap->queued > wrap->flushed || wrap->tx.owed_size != 0)
+		return 0;
+	return outstanding(fd) == 0 || (!patient && !beat_may_come(fd)) ? 1 : 0;
+}
+
+/* The registrations would outlive the number while the watchdog's duplicate keeps the socket (epoll(7)). */
+static bool leave_epolls(struct hf_slot *slot, int fd)
+{
+	struct epoll_event none = {0};
+
+	for (size_t i = 0; i < sizeof(slot->epolls) / sizeof(slot->epolls[0]); i++) {
+		int ep = atomic_load(&slot->epolls[i]);
+
+		if (ep < 0)
+			return false; /* more than we could note */
+		if (ep > 0)
+			(void)hf_sys_epoll_ctl(ep - 1, EPOLL_CTL_DEL, fd, &none);
+	}
+	return true;
+}
+
+int hf_wrap_close(struct hf_slot *slot, int fd)
+{
+	enum { HIGH = 512, PATIENCE_MS = 20 };
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct linger linger = {0, 0};
+	socklen_t len = sizeof(linger);
+	uint32_t me = hf_turn_me();
+	int settled;
+
+	if (wrap == NULL || atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
+		return -1;
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+	if (linger.l_onoff != 0 && linger.l_linger == 0)
+		return -1; /* the program wants a reset */
+	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
+		return -1;
+	settled = settle(slot, fd, me, false);
+	hf_turn_end(&wrap->rx_owner);
+	if (settled != 0 || linger.l_onoff != 0 || !leave_epolls(slot, fd))
+		return -1;
+	return (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+}
+
+bool hf_wrap_drained(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = (uint32_t)hf_sys_gettid();
+	int settled;
+
+	if (wrap == NULL || atomic_load(&slot->fate) != 0)
+		return true;
+	if (!hf_wrap_take_rx(slot, fd, me, 0))
+		return false;
+	settled = settle(slot, fd, me, true);
+	hf_turn_end(&wrap->rx_owner);
+	return settled != 0;
+}
+
+void hf_wrap_exit(void)
+{
+	const struct timespec moment = {0, 1000000};
+	uint64_t deadline = hf_wrap_now_ms() + hf_runtime.config.linger;
+	uint32_t epoch = atomic_load(hf_proc_epoch), me = hf_turn_me();
+	bool waiting;
+
+	do {
+		waiting = false;
+		for (uint32_t i = 0; i < hf_slot_end(); i++) {
+			struct hf_slot *slot = hf_slot_at(i);
+			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
+
+			if (wrap == NULL || atomic_load(&slot->epoch) != epoch || atomic_load(&slot->fate) != 0 ||
+			    atomic_load(&slot->forks) != hf_proc_forks())
+				continue;
+			if (!hf_wrap_take_rx(slot, fd, me, 0))
+				continue; /* another thread sleeps in a read: it goes with the process */
+			waiting = settle(slot, fd, me, true) == 0 || waiting;
+			hf_turn_end(&wrap->rx_owner);
+		}
+		if (waiting)
+			hf_sys_nanosleep(&moment, NULL);
+	} while (waiting && hf_wrap_now_ms() < deadline);
+}

@@ -1,0 +1,203 @@
+/*
+ * sendfile(2) and splice(2) on a wrapped connection: a header that promises no more than is there, then the kernel's
+ * own call.  Should less come after all, the frame stays open and whatever the program sends next fills it.
+ */
+#include "io/gate.h"
+#include "io/wrap_inner.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+/* Open a frame for up to SIZE program bytes, unless one is open. How many may follow; 0 or -errno: none now. */
+static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
+{
+	struct hf_tx_plan plan;
+	struct iovec iov[2];
+	struct msghdr msg = {.msg_iov = iov};
+	size_t owed;
+	ssize_t sent;
+
+	while (wrap->tx.open == 0 || wrap->tx.owed_size != 0) {
+		hf_tx_plan(&wrap->tx, size, &plan);
+		msg.msg_iovlen = 0;
+		if (plan.owed > 0)
+			iov[msg.msg_iovlen++] =
+				(struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &owed), plan.owed};
+		if (plan.header && plan.first == 0)
+			iov[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+		sent = hf_real.sendmsg(fd, &msg, MSG_MORE);
+		if (sent < 0)
+			return -errno;
+		wrap->tx_raw += (uint64_t)sent;
+		(void)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+		if (wrap->tx.owed_size != 0 && hf_nonblocking(fd, 0))
+			return -EAGAIN;
+	}
+	return (long)(wrap->tx.open < size ? wrap->tx.open : size);
+}
+
+/* N program bytes went into the open frame by another way than ours. */
+static void passed(struct hf_wrap *wrap, ssize_t n)
+{
+	struct hf_tx_plan plan;
+
+	if (n <= 0)
+		return;
+	hf_tx_plan(&wrap->tx, (size_t)n, &plan);
+	wrap->tx_raw += (uint64_t)n;
+	(void)hf_tx_took(&wrap->tx, &plan, (size_t)n);
+}
+
+/* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */
+static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+
+	*plain = false;
+	*result = -1;
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		enum hf_shake shake = HF_SHAKE_WAIT;
+		int flushed;
+
+		if (hf_wrap_of(slot) == NULL) {
+			*plain = true;
+			return false;
+		}
+		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_take_rx(slot, fd, me, 0)) {
+			shake = hf_wrap_shake(slot, fd, me, false);
+			hf_turn_end(&wrap->rx_owner);
+		}
+		if (shake == HF_SHAKE_PLAIN)
+			continue;
+		if (atomic_load(&slot->fate) != 0) {
+			errno = atomic_load(&slot->fate);
+			return false;
+		}
+		if (atomic_load(&wrap->phase) == HF_PHASE_ON) {
+			if (!hf_wrap_take_tx(slot, fd, me, -1))
+				continue;
+			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;
+			if (flushed > 0)
+				return true;
+			hf_turn_end(&wrap->tx_owner);
+			p.events = POLLOUT;
+		}
+		if (hf_nonblocking(fd, 0)) {
+			errno = EAGAIN;
+			return false;
+		}
+		if (hf_real.poll(&p, 1, 50) < 0)
+			return false;
+	}
+}
+
+ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct stat st;
+	off_t from = at != NULL ? *at : (off_t)hf_sys3(SYS_lseek, in, 0, SEEK_CUR);
+	ssize_t result, done = 0;
+
+	if (hf_sys_fstat(in, &st) == 0 && S_ISREG(st.st_mode))
+		size = from < st.st_size ? (size_t)(st.st_size - from) < size ? (size_t)(st.st_size - from) : size : 0;
+	if (size == 0)
+		return *plain = false, 0;
+	if (!begin(slot, out, &result, plain))
+		return result;
+	while ((size_t)done < size) {
+		long room = open_frame(wrap, out, size - (size_t)done);
+
+		if (room <= 0) {
+			if (done == 0)
+				errno = (int)-room;
+			break;
+		}
+		result = hf_real.sendfile(out, in, at, (size_t)room);
+		if (result <= 0)
+			break;
+		passed(wrap, result);
+		done += result;
+		if (result < room)
+			break;
+	}
+	hf_turn_end(&wrap->tx_owner);
+	return done > 0 ? done : result;
+}
+
+ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, size_t size, unsigned flags,
+			   bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct pollfd p = {.fd = in, .events = POLLIN};
+	int there = 0;
+	ssize_t result;
+	long room;
+
+	*plain = false;
+	while (hf_sys_ioctl(in, FIONREAD, &there) == 0 && there == 0) {
+		if (hf_sys_poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0)
+			return 0; /* no writer left: the end */
+		if ((flags & 2U /* SPLICE_F_NONBLOCK */) != 0 || hf_nonblocking(in, 0)) {
+			errno = EAGAIN;
+			return -1;
+		}
+		if (hf_real.poll(&p, 1, -1) < 0)
+			return -1;
+	}
+	if ((size_t)there < size)
+		size = (size_t)there;
+	if (!begin(slot, out, &result, plain))
+		return result;
+	room = open_frame(wrap, out, size);
+	if (room > 0) {
+		result = hf_real.splice(in, in_at, out, NULL, (size_t)room, flags);
+		passed(wrap, result);
+	} else {
+		errno = (int)-room;
+		result = -1;
+	}
+	hf_turn_end(&wrap->tx_owner);
+	return result;
+}
+
+ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags,
+			  bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+	struct iovec none = {NULL, 0};
+	char byte;
+	ssize_t result;
+
+	(void)none;
+	*plain = false;
+	for (;;) {
+		struct iovec one = {&byte, 1};
+		bool nonblocking = (flags & 2U) != 0 || hf_nonblocking(in, 0);
+
+		/* Waits for the handshake, for headers and for the first byte, as a read would. */
+		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK | (nonblocking ? MSG_DONTWAIT : 0), plain);
+		if (*plain || result <= 0)
+			return result;
+		if (!hf_wrap_take_rx(slot, in, me, -1)) {
+			errno = EPROTO;
+			return -1;
+		}
+		if (hf_rx_open(&wrap->rx) > 0)
+			break;
+		hf_turn_end(&wrap->rx_owner);
+	}
+	if (hf_rx_open(&wrap->rx) < size)
+		size = hf_rx_open(&wrap->rx);
+	result = hf_real.splice(in, NULL, out, out_at, size, flags);
+	if (result > 0) {
+		hf_rx_passed(&wrap->rx, (size_t)result);
+		wrap->rx_raw += (uint64_t)result;
+	}
+	hf_turn_end(&wrap->rx_owner);
+	return result;
+}

@@ -1,0 +1,219 @@
+/*
+ * Writing to a wrapped connection: a frame header and the program's bytes in one call of the kernel's own.
+ */
+#include "io/gate.h"
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+
+enum { MOST_IOV = 60, SMALL = 2048 };
+
+static ssize_t broken_pipe(uint32_t me, int flags)
+{
+	if ((flags & MSG_NOSIGNAL) == 0)
+		hf_sys_tgkill(hf_sys_getpid(), (int)me, SIGPIPE);
+	errno = EPIPE;
+	return -1;
+}
+
+/* A small write copied behind its header: one piece is quicker for the kernel than two (measured). */
+static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
+{
+	uint8_t buf[HF_HEADER_SIZE + SMALL];
+	struct hf_tx_plan plan;
+	size_t at = HF_HEADER_SIZE;
+	ssize_t sent;
+
+	hf_tx_plan(&wrap->tx, total, &plan);
+	memcpy(buf, plan.head, HF_HEADER_SIZE);
+	for (size_t i = 0; i < count; i++) {
+		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	sent = hf_real.send(fd, buf, at, flags);
+	if (sent < 0)
+		return sent;
+	wrap->tx_raw += (uint64_t)sent;
+	return (ssize_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+}
+
+/* One call of the kernel's. *SHORT: it took less than it was given. */
+static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov, size_t count, size_t done, size_t left,
+			  int flags, bool *is_short)
+{
+	struct iovec out[MOST_IOV + 4], body[MOST_IOV];
+	struct msghdr msg = {.msg_iov = out};
+	struct hf_tx_plan plan;
+	size_t bytes, n, size, total;
+	ssize_t sent;
+
+	n = hf_iov_slice(iov, count, done, left, body, MOST_IOV, &bytes);
+	hf_tx_plan(&wrap->tx, bytes, &plan);
+	total = plan.owed + plan.first + (plan.header ? HF_HEADER_SIZE : 0) + plan.second;
+	if (plan.owed > 0)
+		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &size), plan.owed};
+	if (plan.first > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, 0, plan.first, out + msg.msg_iovlen, MOST_IOV, &bytes);
+	if (plan.header)
+		out[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+	if (plan.second > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, plan.first, plan.second, out + msg.msg_iovlen,
+					       MOST_IOV + 3 - msg.msg_iovlen, &bytes);
+	sent = hf_real.sendmsg(fd, &msg, flags);
+	if (sent < 0)
+		return sent;
+	wrap->tx_raw += (uint64_t)sent;
+	*is_short = (size_t)sent < total;
+	return (ssize_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+}
+
+/* What waited for the handshake goes first. 1: gone; 0: not yet (non-blocking); -1: errno. */
+static int flush_first(struct hf_slot *slot, int fd, int flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	while (wrap->queued > wrap->flushed) {
+		struct pollfd p = {.fd = fd, .events = POLLOUT};
+		int flushed = hf_wrap_flush(slot, fd);
+
+		if (flushed < 0) {
+			errno = -flushed;
+			return -1;
+		}
+		if (flushed > 0)
+			break;
+		if (hf_nonblocking(fd, flags))
+			return 0;
+		if (hf_real.poll(&p, 1, -1) < 0)
+			return -1;
+	}
+	return 1;
+}
+
+static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	size_t done = 0;
+	int first = flush_first(slot, fd, flags), error = errno;
+
+	if (first < 0)
+		return -1;
+	if (first == 0) {
+		done = hf_wrap_queue(wrap, iov, count);
+		if (done == 0)
+			errno = EAGAIN;
+		return done > 0 ? (ssize_t)done : -1;
+	}
+	if (total <= SMALL && hf_tx_between(&wrap->tx)) {
+		ssize_t sent = send_small(wrap, fd, iov, count, total, flags);
+
+		if (sent != 0)
+			return sent;
+	}
+	while (done < total) {
+		bool is_short = false;
+		ssize_t sent = send_frame(wrap, fd, iov, count, done, total - done, flags, &is_short);
+
+		if (sent < 0) {
+			if (done == 0)
+				return -1;
+			errno = error;
+			break;
+		}
+		done += (size_t)sent;
+		if (is_short && done > 0)
+			break; /* interrupted, or a full buffer: as the kernel reports it */
+		if (is_short && hf_nonblocking(fd, flags)) {
+			errno = EAGAIN; /* only protocol bytes fitted */
+			return -1;
+		}
+	}
+	return (ssize_t)done;
+}
+
+/* Before the peer has proved itself no program byte leaves: it waits in the queue. */
+static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, int flags,
+			ssize_t *result, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	const struct timespec moment = {0, 1000000};
+
+	*result = -1;
+	for (;;) {
+		enum hf_shake shake = HF_SHAKE_WAIT;
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (hf_wrap_take_rx(slot, fd, me, 0)) {
+			shake = hf_wrap_shake(slot, fd, me, false);
+			hf_turn_end(&wrap->rx_owner);
+		}
+		if (shake == HF_SHAKE_ON || atomic_load(&wrap->phase) == HF_PHASE_ON)
+			return true;
+		if (shake == HF_SHAKE_PLAIN) {
+			*plain = true;
+			return false;
+		}
+		if (shake == HF_SHAKE_FAILED || atomic_load(&slot->fate) != 0) {
+			errno = atomic_load(&slot->fate);
+			return false;
+		}
+		if (wrap->shut_after_queue) {
+			*result = broken_pipe(me, flags);
+			return false;
+		}
+		if (!hf_wrap_take_tx(slot, fd, me, 20))
+			continue;
+		/* It may have become ON while we waited for the turn. */
+		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_of(slot) != NULL)
+			*result = (ssize_t)hf_wrap_queue(wrap, iov, count);
+		hf_turn_end(&wrap->tx_owner);
+		if (*result > 0)
+			return false;
+		*result = -1;
+		if (hf_nonblocking(fd, flags)) {
+			errno = EAGAIN;
+			return false;
+		}
+		if (shake == HF_SHAKE_AGAIN)
+			hf_sys_nanosleep(&moment, NULL);
+		else if (hf_real.poll(&p, 1, 50) < 0)
+			return false;
+	}
+}
+
+ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	size_t total = hf_iov_total(iov, count);
+	uint32_t me = hf_turn_me();
+	ssize_t result;
+
+	*plain = false;
+	if (wrap == NULL || total == 0) {
+		*plain = true;
+		return 0;
+	}
+	if ((flags & (MSG_OOB | MSG_ZEROCOPY)) != 0) {
+		errno = EOPNOTSUPP; /* urgent and borrowed bytes have no place in frames */
+		return -1;
+	}
+	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON &&
+	    !write_early(slot, fd, me, iov, count, flags, &result, plain))
+		return result;
+	if (hf_turn_try(&wrap->tx_owner, me) != HF_TURN_OURS &&
+	    !hf_wrap_take_tx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
+		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
+		return -1;
+	}
+	if (wrap->tx.fin || wrap->tx.bye || wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
+		result = broken_pipe(me, flags);
+	else
+		result = write_on(slot, fd, iov, count, total, flags);
+	hf_turn_end(&wrap->tx_owner);
+	return result;
+}
