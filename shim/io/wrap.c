@@ -119,17 +119,26 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 	return taken == wrap->rx_raw || (info.state == TCP_CLOSE_WAIT && taken == wrap->rx_raw + 1);
 }
 
+/*
+ * A call that gave bytes to the kernel never came back to say how many (siglongjmp(3), cancellation): the kernel's
+ * ledger knows, and what it was given is noted in the plan.
+ */
 bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_tx_plan *plan = &wrap->plan;
 	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t given;
 
-	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCOUTQ, &waiting) < 0)
+	if (!tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCOUTQ, &waiting) < 0)
 		return false;
-	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0);
-	return given == wrap->tx_raw;
+	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
+	if (given > plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second)
+		return false;
+	wrap->tx_raw += given;
+	(void)hf_tx_took(&wrap->tx, plan, (size_t)given);
+	return true;
 }
 
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)

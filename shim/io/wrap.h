@@ -49,8 +49,9 @@ struct hf_wrap {
 
 	/* tx */
 	struct hf_tx tx;
-	uint64_t tx_raw; /* bytes given to the kernel, handshake included */
-	uint8_t *queue;  /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
+	uint64_t tx_raw;        /* bytes given to the kernel, handshake included */
+	struct hf_tx_plan plan; /* what the call under way gives the kernel, should it never return to say */
+	uint8_t *queue;         /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
 	uint32_t queued, flushed;
 	bool hello_sent, shut_after_queue;
 

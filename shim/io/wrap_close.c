@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -68,23 +67,11 @@ static void say_bye(struct hf_slot *slot, int fd, uint32_t me)
 }
 
 /*
- * A beat of the peer's that arrives after the close would be answered by a reset, and the reset would destroy what is
- * still on its way to the peer.  None can come while something has moved within half the interval.
+ * One step towards an end: 1: it may be closed; 0: not yet; -1: it must be closed as native (unread data: a reset).
+ * Not before everything has arrived: a beat of the peer's that met a closed socket would be answered by a reset, and
+ * the reset would destroy what is still on its way (measured: 3 MiB sent, 110 KiB arrived).
  */
-static bool beat_may_come(int fd)
-{
-	struct tcp_info info;
-	socklen_t len = sizeof(info);
-	uint32_t half = hf_runtime.config.interval / 2;
-
-	memset(&info, 0, sizeof(info));
-	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) < 0)
-		return false;
-	return info.tcpi_last_data_recv >= half;
-}
-
-/* One step towards an end: 1: it may be closed; 0: not yet; -1: it must be closed as native (unread data: a reset). */
-static int settle(struct hf_slot *slot, int fd, uint32_t me, bool patient)
+static int settle(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int ready;
@@ -109,7 +96,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool patient)
 	hf_turn_end(&wrap->tx_owner);
 	if (wrap->queued > wrap->flushed || wrap->tx.owed_size != 0)
 		return 0;
-	return outstanding(fd) == 0 || (!patient && !beat_may_come(fd)) ? 1 : 0;
+	return outstanding(fd) == 0;
 }
 
 /* The registrations would outlive the number while the watchdog's duplicate keeps the socket (epoll(7)). */
@@ -144,7 +131,7 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		return -1; /* the program wants a reset */
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return -1;
-	settled = settle(slot, fd, me, false);
+	settled = settle(slot, fd, me);
 	hf_turn_end(&wrap->rx_owner);
 	if (settled != 0 || linger.l_onoff != 0 || !leave_epolls(slot, fd))
 		return -1;
@@ -161,7 +148,7 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 		return true;
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return false;
-	settled = settle(slot, fd, me, true);
+	settled = settle(slot, fd, me);
 	hf_turn_end(&wrap->rx_owner);
 	return settled != 0;
 }
@@ -185,7 +172,7 @@ void hf_wrap_exit(void)
 				continue;
 			if (!hf_wrap_take_rx(slot, fd, me, 0))
 				continue; /* another thread sleeps in a read: it goes with the process */
-			waiting = settle(slot, fd, me, true) == 0 || waiting;
+			waiting = settle(slot, fd, me) == 0 || waiting;
 			hf_turn_end(&wrap->rx_owner);
 		}
 		if (waiting)

@@ -13,25 +13,25 @@
 /* Open a frame for up to SIZE program bytes, unless one is open. How many may follow; 0 or -errno: none now. */
 static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 {
-	struct hf_tx_plan plan;
+	struct hf_tx_plan *plan = &wrap->plan;
 	struct iovec iov[2];
 	struct msghdr msg = {.msg_iov = iov};
 	size_t owed;
 	ssize_t sent;
 
 	while (wrap->tx.open == 0 || wrap->tx.owed_size != 0) {
-		hf_tx_plan(&wrap->tx, size, &plan);
+		hf_tx_plan(&wrap->tx, size, plan);
 		msg.msg_iovlen = 0;
-		if (plan.owed > 0)
+		if (plan->owed > 0)
 			iov[msg.msg_iovlen++] =
-				(struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &owed), plan.owed};
-		if (plan.header && plan.first == 0)
-			iov[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+				(struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &owed), plan->owed};
+		if (plan->header && plan->first == 0)
+			iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
 		sent = hf_real.sendmsg(fd, &msg, MSG_MORE);
 		if (sent < 0)
 			return -errno;
 		wrap->tx_raw += (uint64_t)sent;
-		(void)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+		(void)hf_tx_took(&wrap->tx, plan, (size_t)sent);
 		if (wrap->tx.owed_size != 0 && hf_nonblocking(fd, 0))
 			return -EAGAIN;
 	}
@@ -41,13 +41,13 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 /* N program bytes went into the open frame by another way than ours. */
 static void passed(struct hf_wrap *wrap, ssize_t n)
 {
-	struct hf_tx_plan plan;
+	struct hf_tx_plan *plan = &wrap->plan;
 
 	if (n <= 0)
 		return;
-	hf_tx_plan(&wrap->tx, (size_t)n, &plan);
+	hf_tx_plan(&wrap->tx, (size_t)n, plan);
 	wrap->tx_raw += (uint64_t)n;
-	(void)hf_tx_took(&wrap->tx, &plan, (size_t)n);
+	(void)hf_tx_took(&wrap->tx, plan, (size_t)n);
 }
 
 /* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */

@@ -6,6 +6,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -131,8 +132,10 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		 */
 		if (want->done > 0 && (size_t)got < asked && (want->flags & MSG_WAITALL) == 0)
 			break;
-		if (want->done == 0 && want->limit != 0 && (want->flags & MSG_DONTWAIT) == 0 &&
+		if (bytes == 0 && want->limit != 0 && (want->flags & MSG_DONTWAIT) == 0 &&
 		    !wait_within_limit(fd, want)) {
+			if (want->done > 0)
+				break;
 			if (errno != EINTR)
 				errno = EAGAIN;
 			return -1;
@@ -294,7 +297,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		errno = EINVAL; /* urgent data has no place in frames; as when there is none */
 		return -1;
 	}
-	if (wrap == NULL || (flags & MSG_ERRQUEUE) != 0 || want.total == 0) {
+	if (wrap == NULL || (flags & MSG_ERRQUEUE) != 0 || want.total == 0 || count > IOV_MAX) {
 		*plain = true;
 		return 0;
 	}

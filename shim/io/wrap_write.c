@@ -7,6 +7,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -25,12 +26,11 @@ static ssize_t broken_pipe(uint32_t me, int flags)
 static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
 {
 	uint8_t buf[HF_HEADER_SIZE + SMALL];
-	struct hf_tx_plan plan;
 	size_t at = HF_HEADER_SIZE;
 	ssize_t sent;
 
-	hf_tx_plan(&wrap->tx, total, &plan);
-	memcpy(buf, plan.head, HF_HEADER_SIZE);
+	hf_tx_plan(&wrap->tx, total, &wrap->plan);
+	memcpy(buf, wrap->plan.head, HF_HEADER_SIZE);
 	for (size_t i = 0; i < count; i++) {
 		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
@@ -39,7 +39,7 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	if (sent < 0)
 		return sent;
 	wrap->tx_raw += (uint64_t)sent;
-	return (ssize_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+	return (ssize_t)hf_tx_took(&wrap->tx, &wrap->plan, (size_t)sent);
 }
 
 /* One call of the kernel's. *SHORT: it took less than it was given. */
@@ -48,28 +48,28 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 {
 	struct iovec out[MOST_IOV + 4], body[MOST_IOV];
 	struct msghdr msg = {.msg_iov = out};
-	struct hf_tx_plan plan;
+	struct hf_tx_plan *plan = &wrap->plan;
 	size_t bytes, n, size, total;
 	ssize_t sent;
 
 	n = hf_iov_slice(iov, count, done, left, body, MOST_IOV, &bytes);
-	hf_tx_plan(&wrap->tx, bytes, &plan);
-	total = plan.owed + plan.first + (plan.header ? HF_HEADER_SIZE : 0) + plan.second;
-	if (plan.owed > 0)
-		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &size), plan.owed};
-	if (plan.first > 0)
-		msg.msg_iovlen += hf_iov_slice(body, n, 0, plan.first, out + msg.msg_iovlen, MOST_IOV, &bytes);
-	if (plan.header)
-		out[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
-	if (plan.second > 0)
-		msg.msg_iovlen += hf_iov_slice(body, n, plan.first, plan.second, out + msg.msg_iovlen,
+	hf_tx_plan(&wrap->tx, bytes, plan);
+	total = plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second;
+	if (plan->owed > 0)
+		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &size), plan->owed};
+	if (plan->first > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, 0, plan->first, out + msg.msg_iovlen, MOST_IOV, &bytes);
+	if (plan->header)
+		out[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
+	if (plan->second > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, plan->first, plan->second, out + msg.msg_iovlen,
 					       MOST_IOV + 3 - msg.msg_iovlen, &bytes);
 	sent = hf_real.sendmsg(fd, &msg, flags);
 	if (sent < 0)
 		return sent;
 	wrap->tx_raw += (uint64_t)sent;
 	*is_short = (size_t)sent < total;
-	return (ssize_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+	return (ssize_t)hf_tx_took(&wrap->tx, plan, (size_t)sent);
 }
 
 /* What waited for the handshake goes first. 1: gone; 0: not yet (non-blocking); -1: errno. */
@@ -194,8 +194,8 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	ssize_t result;
 
 	*plain = false;
-	if (wrap == NULL || total == 0) {
-		*plain = true;
+	if (wrap == NULL || total == 0 || count > IOV_MAX) {
+		*plain = true; /* the kernel refuses it, or does nothing */
 		return 0;
 	}
 	if ((flags & (MSG_OOB | MSG_ZEROCOPY)) != 0) {

@@ -324,6 +324,10 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 	if (ruling->gone) {
 		hf_fd_entry entry = hf_slot_entry(slot);
 
+		if (hf_wrap_of(slot) != NULL) {
+			done(slot); /* still ours: what waits unread is frames, not the program's */
+			return;
+		}
 		hf_socket_restore(slot, fd);
 		/* From here on the slot may be another connection's, even one of the same number. */
 		done(slot);
