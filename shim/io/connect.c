@@ -156,9 +156,13 @@ static int accepted(int listener, int fd)
 
 	if (fd < 0 || !hf_on() || hf_proc_borrowed())
 		return fd;
-	if (tcp_socket(listener, hf_fdmap_get(listener)))
-		hf_adopt(fd, false, false, NULL, 1);
-	else
+	if (tcp_socket(listener, hf_fdmap_get(listener))) {
+		struct hf_slot *slot = hf_adopt(fd, false, false, NULL, 1);
+
+		/* The client's HELLO may be there already: the program then never sees readiness for it. */
+		if (slot != NULL && hf_wrap_of(slot) != NULL)
+			(void)hf_wrap_look(slot, fd);
+	} else
 		note(fd, HF_FD_UNKNOWN);
 	errno = error;
 	return fd;
@@ -206,6 +210,10 @@ int hf_shutdown(int fd, int how)
 		return -1;
 	}
 	if (slot != NULL && hf_wrap_of(slot) != NULL) {
+		if (how >= SHUT_RD && how <= SHUT_RDWR && hf_wrap_over(slot, fd)) {
+			errno = ENOTCONN;
+			return -1;
+		}
 		result = hf_wrap_shutdown(slot, fd, how, &plain);
 		if (!plain)
 			return result;

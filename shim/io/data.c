@@ -1,8 +1,10 @@
 /*
  * The calls that move bytes.  In probe mode each is the program's own call, untouched, between two looks.
  */
-#include "io/gate.h"
 #include "io/adopt.h"
+#include "io/gate.h"
+#include "io/wait.h"
+#include "io/wrap_inner.h"
 #include "sys.h"
 
 /* What the wrapped connection is given: a vector, its length, the flags of recv(2) or send(2). */
@@ -19,6 +21,9 @@ static size_t vector_length(int count)
 	return count > 0 ? (size_t)count : 0;
 }
 
+/* A position, or a flag we do not know, is for the kernel to judge; a socket has no positions (ESPIPE). */
+enum { RWF_KNOWN = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT };
+
 /* preadv2(2) and pwritev2(2): RWF_NOWAIT is the one flag that means something on a socket. */
 static int rwf_flags(int flags)
 {
@@ -33,44 +38,84 @@ static int no_address(const struct sockaddr *addr, socklen_t *len, int flags)
 	return flags;
 }
 
-static int no_extras(struct msghdr *msg, int flags)
+static ssize_t receive_one(struct hf_slot *slot, int fd, struct msghdr *msg, int flags, bool *plain)
 {
-	msg->msg_namelen = 0;
-	msg->msg_controllen = 0;
-	msg->msg_flags = 0;
-	return flags;
+	ssize_t got;
+
+	*plain = hf_wild(msg);
+	if (*plain)
+		return 0;
+	got = hf_wrap_recv(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+	if (!*plain && got >= 0) {
+		msg->msg_namelen = 0;
+		msg->msg_controllen = 0;
+		msg->msg_flags = 0;
+	}
+	return got;
 }
 
-static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
+static ssize_t send_one(struct hf_slot *slot, int fd, const struct msghdr *msg, int flags, bool *plain)
+{
+	*plain = hf_wild(msg);
+	return *plain ? 0 : hf_wrap_send(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+}
+
+/* DONE messages and then perhaps an error: the count, and errno as it was (the error comes again with the next call).
+ */
+static int many(unsigned done, int error, bool *plain)
+{
+	if (done == 0)
+		return *plain ? 0 : -1;
+	*plain = false;
+	errno = error;
+	return (int)done;
+}
+
+/* recvmmsg(2): the time limit is looked at after each message only (BUGS there). */
+static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags,
+			struct timespec *timeout, bool *plain)
 {
 	unsigned done = 0;
+	uint64_t until;
+	int error = errno;
 
-	for (; done < count; done++) {
+	*plain = hf_wild(msgs) || !hf_sane(timeout);
+	if (*plain)
+		return 0;
+	until = hf_deadline(timeout);
+	while (done < count) {
 		struct msghdr *msg = &msgs[done].msg_hdr;
 		int later = done > 0 && (flags & MSG_WAITFORONE) != 0 ? MSG_DONTWAIT : 0;
-		ssize_t got = hf_wrap_recv(slot, fd, msg->msg_iov, msg->msg_iovlen,
-					   (no_extras(msg, flags) & ~MSG_WAITFORONE) | later, plain);
+		ssize_t got = receive_one(slot, fd, msg, (flags & ~MSG_WAITFORONE) | later, plain);
 
 		if (*plain || got < 0)
 			break;
-		msgs[done].msg_len = (unsigned)got;
+		msgs[done++].msg_len = (unsigned)got;
+		if (timeout != NULL) {
+			(void)hf_left(until, timeout);
+			if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+				break;
+		}
 	}
-	return done > 0 ? (int)done : *plain ? 0 : -1;
+	return many(done, error, plain);
 }
 
 static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
 {
 	unsigned done = 0;
+	int error = errno;
 
+	*plain = hf_wild(msgs);
+	if (*plain)
+		return 0;
 	for (; done < count; done++) {
-		struct msghdr *msg = &msgs[done].msg_hdr;
-		ssize_t sent = hf_wrap_send(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+		ssize_t sent = send_one(slot, fd, &msgs[done].msg_hdr, flags, plain);
 
 		if (*plain || sent < 0)
 			break;
 		msgs[done].msg_len = (unsigned)sent;
 	}
-	return done > 0 ? (int)done : *plain ? 0 : -1;
+	return many(done, error, plain);
 }
 
 ssize_t hf_read(int fd, void *buf, size_t size)
@@ -98,11 +143,17 @@ ssize_t hf_readv(int fd, const struct iovec *iov, int count)
 
 ssize_t hf_preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	hf_real_ready();
+	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
+		return hf_real.preadv2(fd, iov, count, at, flags);
 	READS(ssize_t, preadv2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	hf_real_ready();
+	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
+		return hf_real.preadv64v2(fd, iov, count, at, flags);
 	READS(ssize_t, preadv64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
@@ -155,7 +206,7 @@ static void forget_received(const struct msghdr *msg)
 
 static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
 {
-	READS(ssize_t, recvmsg, (fd, msg, flags), msg->msg_iov, msg->msg_iovlen, no_extras(msg, flags));
+	HF_THROUGH(ssize_t, fd, HF_READS, recvmsg, (fd, msg, flags), receive_one(slot_, fd, msg, flags, &plain_));
 }
 
 ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
@@ -170,7 +221,7 @@ ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
 static int recvmmsg_through(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
 {
 	HF_THROUGH(int, fd, HF_READS, recvmmsg, (fd, msgs, count, flags, timeout),
-		   receive_many(slot_, fd, msgs, count, flags, &plain_));
+		   receive_many(slot_, fd, msgs, count, flags, timeout, &plain_));
 }
 
 int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
@@ -200,11 +251,17 @@ ssize_t hf_writev(int fd, const struct iovec *iov, int count)
 
 ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	hf_real_ready();
+	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
+		return hf_real.pwritev2(fd, iov, count, at, flags);
 	WRITES(ssize_t, pwritev2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	hf_real_ready();
+	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
+		return hf_real.pwritev64v2(fd, iov, count, at, flags);
 	WRITES(ssize_t, pwritev64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
@@ -226,7 +283,7 @@ ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct 
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	WRITES(ssize_t, sendmsg, (fd, msg, flags), msg->msg_iov, msg->msg_iovlen, flags);
+	HF_THROUGH(ssize_t, fd, HF_WRITES, sendmsg, (fd, msg, flags), send_one(slot_, fd, msg, flags, &plain_));
 }
 
 int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 
 /* The last close of a wrapped connection: a duplicate to be drained, or -1. */
@@ -21,6 +22,15 @@ static int closing_wrapped(int fd, hf_fd_entry entry)
 	kept = hf_wrap_close(slot, fd);
 	errno = error;
 	return kept;
+}
+
+/* FD, of which the map says ENTRY, is about to stand for something else: its watchdog must not touch it then. */
+static void leaving(int fd, hf_fd_entry entry)
+{
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+	if (slot != NULL && hf_wrap_of(slot) != NULL)
+		hf_wrap_leave(slot, atomic_load(&slot->refs) == 1 || !hf_move_to_duplicate(slot, fd));
 }
 
 int hf_close(int fd)
@@ -39,6 +49,7 @@ int hf_close(int fd)
 	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
 		return hf_real.close(fd);
 	kept = closing_wrapped(fd, entry);
+	leaving(fd, entry);
 	entry = hf_fdmap_busy(fd, &mark);
 	result = hf_real.close(fd);
 	error = errno;
@@ -93,6 +104,16 @@ static int close_around(unsigned first, unsigned last, int flags)
 	return 0;
 }
 
+/* The same for a range, which is as good as closed. */
+static void leaving_range(unsigned first, unsigned last)
+{
+	unsigned end = (unsigned)hf_fdmap_end();
+
+	for (unsigned fd = first; fd < end && fd <= last; fd++)
+		if (HF_FD_KIND(hf_fdmap_get((int)fd)) == HF_FD_SLOT)
+			leaving((int)fd, hf_fdmap_get((int)fd));
+}
+
 int hf_close_range(unsigned first, unsigned last, int flags)
 {
 	int error;
@@ -103,6 +124,8 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 			return hf_real.close_range(first, last, flags);
 		error = (int)hf_sys3(SYS_close_range, first, last, flags);
 	} else {
+		if ((flags & ~(int)CLOSE_RANGE_UNSHARE) == 0)
+			leaving_range(first, last);
 		error = close_around(first, last, flags);
 		if (error == 0)
 			forget_range(first, last);
@@ -126,6 +149,7 @@ void hf_closefrom(int first)
 			(void)hf_sys3(SYS_close_range, from, UINT_MAX, 0);
 		return;
 	}
+	leaving_range(from, UINT_MAX);
 	(void)close_around(from, UINT_MAX, 0);
 	forget_range(from, UINT_MAX);
 }
@@ -168,10 +192,13 @@ static int dup_onto(int from, int to, int flags, bool three)
 	hf_real_ready();
 	if (!hf_on() || from == to || to < 0 || hf_proc_borrowed())
 		return three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
+	leaving(to, hf_fdmap_get(to));
 	entry = hf_fdmap_busy(to, &mark);
 	result = three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
 	error = errno;
 	hf_fdmap_unbusy(to, mark, result < 0 ? entry : HF_FD_UNKNOWN);
+	if (result < 0 && HF_FD_KIND(entry) == HF_FD_SLOT && hf_slot_of(entry) != NULL)
+		hf_wrap_stay(hf_slot_of(entry));
 	if (result >= 0) {
 		duplicated(from, to);
 		if (HF_FD_KIND(entry) == HF_FD_SLOT)
@@ -233,5 +260,7 @@ int hf_ioctl(int fd, unsigned long op, long arg)
 	if (op == FIONREAD && result == 0 && (slot = hf_gate(fd, HF_OTHER, &refused)) != NULL &&
 	    hf_wrap_of(slot) != NULL && (bytes = hf_wrap_readable(slot, fd)) >= 0)
 		*(int *)arg = bytes;
+	else if (op == SIOCOUTQ && result == 0 && (slot = hf_gate(fd, HF_OTHER, &refused)) != NULL)
+		*(int *)arg = hf_wrap_outq(slot, *(int *)arg);
 	return result;
 }

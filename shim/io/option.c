@@ -6,6 +6,7 @@
 #include "io/gate.h"
 #include "watch/watch.h"
 
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -15,7 +16,11 @@ static bool program_value(struct hf_slot *slot, int level, int name, int *value)
 {
 	bool tuned = atomic_load(&slot->tuned) != 0;
 
-	if (level == SOL_SOCKET && name == SO_KEEPALIVE && tuned)
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (level == SOL_SOCKET && name == SO_RCVLOWAT && wrap != NULL && atomic_load(&wrap->low_water) != 0)
+		*value = atomic_load(&wrap->low_water);
+	else if (level == SOL_SOCKET && name == SO_KEEPALIVE && tuned)
 		*value = atomic_load(&slot->program_on);
 	else if (level == SOL_TCP && name == TCP_KEEPIDLE && tuned)
 		*value = atomic_load(&slot->program_idle);
@@ -60,7 +65,8 @@ int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 
 	hf_real_ready();
 	/* Only these levels and names are ours; all others cost one comparison. */
-	if (level != SOL_TCP && (level != SOL_SOCKET || (name != SO_KEEPALIVE && name != SO_ERROR)))
+	if (level != SOL_TCP &&
+	    (level != SOL_SOCKET || (name != SO_KEEPALIVE && name != SO_ERROR && name != SO_RCVLOWAT)))
 		return hf_real.getsockopt(fd, level, name, value, len);
 	slot = hf_gate(fd, HF_OTHER, &refused);
 	/* The kernel judges the arguments in any case. */
@@ -101,6 +107,14 @@ static void remember(struct hf_slot *slot, int fd, int level, int name, int valu
 	hf_watch_retune(slot, fd);
 }
 
+/* In ms, rounded up; what is too long for the number is for ever. */
+static uint32_t limit_ms(const struct timeval *limit)
+{
+	return limit->tv_sec < UINT32_MAX / 1000 - 1
+		       ? (uint32_t)limit->tv_sec * 1000 + (uint32_t)(limit->tv_usec + 999) / 1000
+		       : 0;
+}
+
 /* Options that matter to a wrapped connection only. */
 static int set_wrapped(int fd, int name, const void *value, socklen_t len)
 {
@@ -108,6 +122,7 @@ static int set_wrapped(int fd, int name, const void *value, socklen_t len)
 	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	struct timeval limit;
+	int low, one = 1;
 
 	if (refused != 0 || (wrap != NULL && name == SO_ZEROCOPY)) {
 		/* Borrowed bytes cannot stand behind a header of ours; the program falls back to copying. */
@@ -115,9 +130,16 @@ static int set_wrapped(int fd, int name, const void *value, socklen_t len)
 		return -1;
 	}
 	result = hf_real.setsockopt(fd, SOL_SOCKET, name, value, len);
-	if (result == 0 && wrap != NULL && len >= sizeof(limit)) {
+	if (result != 0 || wrap == NULL)
+		return result;
+	if (name == SO_RCVTIMEO && len >= sizeof(limit)) {
 		memcpy(&limit, value, sizeof(limit));
-		atomic_store(&wrap->receive_limit, (uint32_t)(limit.tv_sec * 1000 + (limit.tv_usec + 999) / 1000));
+		atomic_store(&wrap->receive_limit, limit_ms(&limit));
+	} else if (name == SO_RCVLOWAT && len >= sizeof(low)) {
+		/* The kernel counts headers and beats: it is left at one byte, and the counting is ours. */
+		memcpy(&low, value, sizeof(low));
+		atomic_store(&wrap->low_water, low > 0 ? low : low < 0 ? INT_MAX : 1);
+		(void)hf_real.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
 	}
 	return result;
 }
@@ -128,7 +150,7 @@ int hf_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 	int refused, result, number, error;
 
 	hf_real_ready();
-	if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_ZEROCOPY))
+	if (level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_RCVLOWAT || name == SO_ZEROCOPY))
 		return set_wrapped(fd, name, value, len);
 	if (level != SOL_TCP && (level != SOL_SOCKET || name != SO_KEEPALIVE))
 		return hf_real.setsockopt(fd, level, name, value, len);

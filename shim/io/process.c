@@ -139,7 +139,8 @@ int hf_capset(void *header, const void *data)
 
 /*
  * A seccomp filter may kill the process for any system call its author did not expect, and ours are not expected:
- * from here on the library makes none.  Connections already tuned keep the kernel's keepalive.
+ * from here on the library makes none, unless a connection is wrapped.  Connections already tuned keep the kernel's
+ * keepalive.
  */
 static void step_aside(void)
 {
@@ -157,7 +158,10 @@ bool hf_sandbox_enter(void)
 	if (!hf_on() || hf_proc_borrowed())
 		return false;
 	step_aside();
-	atomic_store(&hf_runtime.on, false);
+	/* Without the hooks a wrapped connection's frames would reach the program: there they stay, with the few calls
+	 * they make. */
+	if (!hf_wrap_any())
+		atomic_store(&hf_runtime.on, false);
 	return true;
 }
 

@@ -69,6 +69,6 @@ enum hf_turn hf_turn_take(_Atomic uint32_t *word, uint32_t me, int patience_ms)
 void hf_turn_end(_Atomic uint32_t *word)
 {
 	atomic_store_explicit(word, 0, memory_order_seq_cst);
-	if (atomic_load_explicit(&sleepers, memory_order_relaxed) != 0)
+	if (atomic_load(&sleepers) != 0)
 		hf_sys_futex((uint32_t *)word, FUTEX_WAKE_PRIVATE, 1, NULL);
 }

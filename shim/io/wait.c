@@ -2,8 +2,11 @@
  * The calls that wait.  In probe mode readiness is the kernel's own; all that is done here is to make sure that the
  * connections waited for are watched, for a program may wait on a descriptor it was given before it ever reads it.
  */
+#include "io/wait.h"
+
 #include "io/gate.h"
 #include "io/wrap_inner.h"
+#include "sys.h"
 
 #include <string.h>
 
@@ -49,13 +52,80 @@ static void touch_sets(int count, const fd_set *in, const fd_set *out, const fd_
 	touch_set(count, err);
 }
 
-/* Whether FD is a wrapped connection on which a read would find nothing but protocol. */
-static bool only_protocol(int fd)
+uint64_t hf_deadline(const struct timespec *timeout)
+{
+	const time_t most = 1000000000; /* s; further off than that is never */
+
+	if (timeout == NULL || timeout->tv_sec >= most)
+		return UINT64_MAX;
+	return hf_wrap_now_us() + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
+}
+
+const struct timespec *hf_left(uint64_t until, struct timespec *left)
+{
+	uint64_t now = hf_wrap_now_us(), us = until > now ? until - now : 0;
+
+	*left = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
+	return left;
+}
+
+bool hf_sane(const struct timespec *timeout)
+{
+	return timeout == NULL || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+}
+
+void hf_pause(void)
+{
+	const struct timespec moment = {0, 1000000};
+
+	hf_sys_nanosleep(&moment, NULL);
+}
+
+/* During the handshake the kernel's readiness means little: drive it, and show what the program could use. */
+static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short revents, bool once, bool *pause)
+{
+	enum hf_look look = hf_wrap_look(slot, fd);
+	uint32_t phase = atomic_load(&wrap->phase);
+
+	if (atomic_load(&slot->fate) != 0)
+		return revents;
+	if (hf_wrap_of(slot) == NULL)
+		return once ? revents : 0; /* plain from here on: another look shows the kernel's own answer */
+	if (phase == HF_PHASE_REDIAL) {
+		*pause = true;
+		return 0; /* of the old connection */
+	}
+	if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
+		revents &= (short)~HF_READABLE;
+	if (phase != HF_PHASE_ON && (revents & POLLOUT) != 0 && !once &&
+	    wrap->queued - wrap->flushed >= HF_QUEUE_SIZE) {
+		revents &= (short)~(POLLOUT | POLLWRNORM);
+		*pause = true;
+	}
+	if (look == HF_LOOK_BUSY && !once)
+		*pause = true;
+	return revents;
+}
+
+short hf_sift(int fd, short events, short revents, bool once, bool *pause)
 {
 	int refused;
-	struct hf_slot *slot = fd >= 0 ? hf_gate(fd, HF_OTHER, &refused) : NULL;
+	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 
-	return slot != NULL && refused == 0 && hf_wrap_of(slot) != NULL && !hf_wrap_ready(slot, fd);
+	if (wrap == NULL || refused != 0)
+		return revents;
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+		return sift_early(slot, wrap, fd, revents, once, pause);
+	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0) {
+		enum hf_look look = hf_wrap_look(slot, fd);
+
+		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
+			revents &= (short)~HF_READABLE;
+	}
+	if (revents != 0)
+		revents |= (short)(hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP));
+	return revents;
 }
 
 static bool any_wrapped(const struct pollfd *fds, nfds_t count)
@@ -71,44 +141,71 @@ static bool any_wrapped(const struct pollfd *fds, nfds_t count)
 }
 
 /* Take back readiness that a read would not find: a blocking program would hang in that read. */
-static int sift_fds(struct pollfd *fds, nfds_t count)
+static int sift_fds(struct pollfd *fds, nfds_t count, bool *pause)
 {
-	const short readable = POLLIN | POLLRDNORM;
 	int left = 0;
 
 	for (nfds_t i = 0; i < count; i++) {
-		if ((fds[i].revents & readable) != 0 && (fds[i].revents & (POLLERR | POLLHUP)) == 0 &&
-		    only_protocol(fds[i].fd))
-			fds[i].revents &= (short)~readable;
+		if (fds[i].fd >= 0 && fds[i].revents != 0)
+			fds[i].revents = hf_sift(fds[i].fd, fds[i].events, fds[i].revents, false, pause);
 		left += fds[i].revents != 0;
 	}
 	return left;
 }
 
+/* What the channel knows and the kernel does not: an ended direction can be written to at once, with EPIPE. */
+static bool known_ready(const struct pollfd *fds, nfds_t count)
+{
+	for (nfds_t i = 0; i < count; i++) {
+		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+		if (slot != NULL && (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* The kernel's own answer for now, and ours added. */
+static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask)
+{
+	const struct timespec now = {0, 0};
+	bool pause = false;
+	int ready = hf_real.ppoll(fds, count, &now, mask);
+
+	if (ready < 0)
+		return ready;
+	for (nfds_t i = 0; i < count; i++) {
+		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+		if (slot != NULL)
+			fds[i].revents |= (short)(hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP));
+	}
+	return sift_fds(fds, count, &pause);
+}
+
 /* One deadline for the whole wait, however many beats come meanwhile. */
 static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
-	uint64_t until = 0, now = hf_wrap_now_us();
+	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
 
-	if (timeout != NULL)
-		until = now + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
 	for (;;) {
 		int error = errno, ready;
+		bool pause = false;
 
-		if (timeout != NULL) {
-			uint64_t us = until > now ? until - now : 0;
-
-			left = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-		}
-		ready = hf_real.ppoll(fds, count, timeout != NULL ? &left : NULL, mask);
+		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask)) != 0)
+			return ready;
+		ready = hf_real.ppoll(fds, count, timeout != NULL ? hf_left(until, &left) : NULL, mask);
 		if (ready <= 0)
 			return ready;
-		ready = sift_fds(fds, count);
-		now = hf_wrap_now_us();
+		ready = sift_fds(fds, count, &pause);
 		errno = error;
-		if (ready > 0 || (timeout != NULL && now >= until))
+		if (ready > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
 			return ready;
+		if (pause)
+			hf_pause();
 	}
 }
 
@@ -140,7 +237,7 @@ int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, c
 {
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(fds != NULL && any_wrapped(fds, count)))
+	if (hf_unlikely(fds != NULL && hf_sane(timeout) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout, mask);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }
@@ -165,16 +262,35 @@ static bool wrapped_in_set(int count, const fd_set *set)
 	return false;
 }
 
-/* How many bits select(2) would report after what only protocol made readable is taken back. */
-static int sift_sets(int count, int ready, fd_set *in)
+/* How many bits select(2) would report after what only protocol made ready is taken back. */
+static int sift_sets(int count, int ready, fd_set *in, fd_set *out, bool *pause)
 {
-	for (int fd = 0; in != NULL && fd < count && fd < FD_SETSIZE; fd++) {
-		if (FD_ISSET(fd, in) && only_protocol(fd)) {
+	for (int fd = 0; fd < count && fd < FD_SETSIZE; fd++) {
+		bool reads = in != NULL && FD_ISSET(fd, in), writes = out != NULL && FD_ISSET(fd, out);
+		short seen = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), kept;
+
+		if (seen == 0)
+			continue;
+		kept = hf_sift(fd, seen, seen, false, pause);
+		if (reads && (kept & (POLLIN | POLLHUP)) == 0) {
 			FD_CLR(fd, in);
+			ready--;
+		}
+		if (writes && (kept & POLLOUT) == 0) {
+			FD_CLR(fd, out);
 			ready--;
 		}
 	}
 	return ready;
+}
+
+static bool may_sift(int count, const fd_set *in, const fd_set *out)
+{
+	/* Sets that reach further than fd_set cannot be kept for a second look; the kernel reads no further than the
+	 * process has ever had descriptors. */
+	if (count > FD_SETSIZE && hf_fdmap_end() > FD_SETSIZE)
+		return false;
+	return wrapped_in_set(count, in) || wrapped_in_set(count, out);
 }
 
 struct sets {
@@ -194,30 +310,29 @@ static void copy_set(fd_set *to, const fd_set *from, int count)
 static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout,
 			  const sigset_t *mask, uint64_t *left_us)
 {
-	uint64_t until = 0, now = hf_wrap_now_us();
+	uint64_t until = hf_deadline(timeout);
 	struct sets asked;
 
 	copy_set(&asked.in, in, count);
 	copy_set(&asked.out, out, count);
 	copy_set(&asked.err, err, count);
-	if (timeout != NULL)
-		until = now + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
 	for (;;) {
-		struct timespec left = {0, 0};
+		struct timespec left;
 		int error = errno, ready;
+		bool pause = false;
+		uint64_t now;
 
-		*left_us = until > now ? until - now : 0;
-		left.tv_sec = (time_t)(*left_us / 1000000);
-		left.tv_nsec = (long)(*left_us % 1000000) * 1000;
-		ready = hf_real.pselect(count, in, out, err, timeout != NULL ? &left : NULL, mask);
+		ready = hf_real.pselect(count, in, out, err, timeout != NULL ? hf_left(until, &left) : NULL, mask);
 		now = hf_wrap_now_us();
 		*left_us = until > now ? until - now : 0;
 		if (ready <= 0)
 			return ready;
-		ready = sift_sets(count, ready, in);
+		ready = sift_sets(count, ready, in, out, &pause);
 		errno = error;
 		if (ready > 0 || (timeout != NULL && now >= until))
 			return ready;
+		if (pause)
+			hf_pause();
 		copy_set(in, &asked.in, count);
 		copy_set(out, &asked.out, count);
 		copy_set(err, &asked.err, count);
@@ -232,10 +347,13 @@ int hf_select(int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *t
 
 	hf_real_ready();
 	touch_sets(count, in, out, err);
-	if (hf_likely(!wrapped_in_set(count, in)) || (timeout != NULL && timeout->tv_usec >= 1000000))
+	if (timeout != NULL) {
+		/* The kernel takes more than a million microseconds for seconds; what is negative it refuses. */
+		limit = (struct timespec){timeout->tv_sec + timeout->tv_usec / 1000000,
+					  timeout->tv_usec % 1000000 * 1000};
+	}
+	if (hf_likely(!may_sift(count, in, out)) || (timeout != NULL && !hf_sane(&limit)))
 		return hf_real.select(count, in, out, err, timeout);
-	if (timeout != NULL)
-		limit = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
 	ready = select_wrapped(count, in, out, err, timeout != NULL ? &limit : NULL, NULL, &left);
 	if (timeout != NULL)
 		*timeout = (struct timeval){(time_t)(left / 1000000), (suseconds_t)(left % 1000000)};
@@ -251,60 +369,10 @@ int hf_pselect(int count, fd_set *in, fd_set *out, fd_set *err, const struct tim
 {
 	hf_real_ready();
 	touch_sets(count, in, out, err);
-	if (hf_unlikely(wrapped_in_set(count, in))) {
+	if (hf_unlikely(may_sift(count, in, out)) && hf_sane(timeout)) {
 		uint64_t left;
 
 		return select_wrapped(count, in, out, err, timeout, mask, &left);
 	}
 	return hf_real.pselect(count, in, out, err, timeout, mask);
-}
-
-/* Where a wrapped connection is registered: a drained one must leave there first (io/wrap_close.c). */
-static void note_epoll(struct hf_slot *slot, int epfd)
-{
-	enum { ROOM = sizeof(slot->epolls) / sizeof(slot->epolls[0]) };
-
-	for (size_t i = 0; i < ROOM; i++) {
-		int none = 0;
-
-		if (atomic_compare_exchange_strong(&slot->epolls[i], &none, epfd + 1) || none == epfd + 1)
-			return;
-	}
-	atomic_store(&slot->epolls[ROOM - 1], -1); /* too many */
-}
-
-int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
-{
-	struct hf_slot *slot;
-	int refused, result;
-
-	hf_real_ready();
-	slot = hf_gate(fd, HF_OTHER, &refused);
-	result = hf_real.epoll_ctl(epfd, op, fd, event);
-	if (result == 0 && op == EPOLL_CTL_ADD && slot != NULL && hf_wrap_of(slot) != NULL)
-		note_epoll(slot, epfd);
-	return result;
-}
-
-int hf_epoll_wait(int epfd, struct epoll_event *events, int room, int timeout)
-{
-	hf_real_ready();
-	return hf_real.epoll_wait(epfd, events, room, timeout);
-}
-
-int hf_epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout, const sigset_t *mask)
-{
-	hf_real_ready();
-	return hf_real.epoll_pwait(epfd, events, room, timeout, mask);
-}
-
-int hf_epoll_pwait2(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
-		    const sigset_t *mask)
-{
-	hf_real_ready();
-	if (hf_real.epoll_pwait2 == NULL) {
-		errno = ENOSYS;
-		return -1;
-	}
-	return hf_real.epoll_pwait2(epfd, events, room, timeout, mask);
 }

@@ -3,8 +3,10 @@
  */
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/proc.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
+#include "watch/tell.h"
 #include "watch/watch.h"
 
 #include <errno.h>
@@ -69,6 +71,7 @@ bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *add
 	atomic_store(&wrap->phase, client ? HF_PHASE_CONNECT : HF_PHASE_HELLO);
 	if (!client)
 		atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait_accept);
+	atomic_store(&slot->wrap_tried, 1);
 	atomic_store(&slot->wrap, wrap);
 	return true;
 }
@@ -92,7 +95,30 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 		return;
 	atomic_store(&slot->failed, error);
 	atomic_store(&slot->guard, 0);
+	hf_tell_failed(slot, atomic_load(&slot->fd));
 	hf_watch_poke(slot);
+}
+
+void hf_wrap_leave(struct hf_slot *slot, bool last)
+{
+	const struct timespec moment = {0, 20000};
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap == NULL)
+		return;
+	if (last)
+		atomic_store(&wrap->closed, 1);
+	/* It only makes calls that do not block. A child of fork has the parent's word and no such thread. */
+	while (atomic_load(&wrap->tended) != 0 && atomic_load(&slot->forks) == hf_proc_forks())
+		hf_sys_nanosleep(&moment, NULL);
+}
+
+void hf_wrap_stay(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap != NULL)
+		atomic_store(&wrap->closed, 0);
 }
 
 /* Turns */
@@ -105,6 +131,21 @@ static bool tcp_info(int fd, struct hf_tcp_info *info)
 	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, &len) == 0;
 }
 
+/* The kernel's counters and its queue, of one moment: what comes between two looks would make them differ. */
+static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *waiting)
+{
+	struct hf_tcp_info again;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		if (!tcp_info(fd, info) || hf_sys_ioctl(fd, queue, waiting) < 0 || !tcp_info(fd, &again))
+			return false;
+		if (again.bytes_received == info->bytes_received && again.bytes_acked == info->bytes_acked &&
+		    again.state == info->state)
+			return true;
+	}
+	return false;
+}
+
 /* bytes_received counts what came, SIOCINQ what of it waits; a FIN of the peer's counts one (measured). */
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 {
@@ -112,11 +153,14 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t taken;
+	bool fin;
 
-	if (wrap == NULL || !tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCINQ, &waiting) < 0)
+	if (wrap == NULL || !ledger(fd, SIOCINQ, &info, &waiting))
 		return false;
 	taken = info.bytes_received - (uint64_t)waiting;
-	return taken == wrap->rx_raw || (info.state == TCP_CLOSE_WAIT && taken == wrap->rx_raw + 1);
+	fin = info.state == TCP_CLOSE_WAIT || info.state == TCP_LAST_ACK || info.state == TCP_CLOSING ||
+	      info.state == TCP_CLOSE;
+	return taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1);
 }
 
 /*
@@ -130,22 +174,38 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t given;
+	size_t took;
 
-	if (!tcp_info(fd, &info) || hf_sys_ioctl(fd, SIOCOUTQ, &waiting) < 0)
+	/* Framing has not begun: what was queued is counted where it is sent. */
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+		return true;
+	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
 		return false;
 	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
 	if (given > plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second)
 		return false;
+	if (given == 0)
+		return true;
 	wrap->tx_raw += given;
-	(void)hf_tx_took(&wrap->tx, plan, (size_t)given);
+	took = hf_tx_took(&wrap->tx, plan, (size_t)given);
+	if (wrap->plan_of_queue)
+		wrap->flushed += (uint32_t)took;
 	return true;
 }
 
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	enum hf_turn turn = hf_turn_take(&wrap->rx_owner, me, patience_ms);
+	enum hf_turn turn;
 
+	if (wrap == NULL)
+		return false;
+	turn = hf_turn_take(&wrap->rx_owner, me, patience_ms);
+	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
+		/* Whoever had it before has found the peer to be plain. */
+		hf_turn_end(&wrap->rx_owner);
+		return false;
+	}
 	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_rx(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(&wrap->rx_owner);
@@ -157,8 +217,16 @@ bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	enum hf_turn turn = hf_turn_take(&wrap->tx_owner, me, patience_ms);
+	enum hf_turn turn;
 
+	if (wrap == NULL)
+		return false;
+	turn = hf_turn_take(&wrap->tx_owner, me, patience_ms);
+	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
+		/* Whoever had it before has found the peer to be plain. */
+		hf_turn_end(&wrap->tx_owner);
+		return false;
+	}
 	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_tx(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(&wrap->tx_owner);
@@ -220,6 +288,14 @@ bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news)
 	return true;
 }
 
+void hf_wrap_kernel_end(struct hf_wrap *wrap)
+{
+	/* After SHUT_RD an empty queue reads as an end, but what comes later can still be read (shutdown(2) says
+	 * otherwise, the kernel does not); the peer's FIN frame tells of itself. */
+	if (atomic_load(&wrap->shut_read) == 0)
+		atomic_store(&wrap->ended, 1);
+}
+
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -243,8 +319,7 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (got < 0)
 			return (int)got;
 		if (got == 0) {
-			/* After our SHUT_RD an empty queue reads as an end, too; the peer's FIN frame told already. */
-			atomic_store(&wrap->ended, 1);
+			hf_wrap_kernel_end(wrap);
 			return 1;
 		}
 		wrap->rx_raw += (uint64_t)got;
@@ -278,7 +353,8 @@ size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count
 
 		if (n > iov[i].iov_len)
 			n = iov[i].iov_len;
-		memcpy(wrap->queue + wrap->queued, iov[i].iov_base, n);
+		if (!hf_copy_in(wrap->queue + wrap->queued, iov[i].iov_base, n))
+			break;
 		wrap->queued += (uint32_t)n;
 		put += n;
 	}
@@ -289,7 +365,7 @@ size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count
 static int flush_step(struct hf_wrap *wrap, int fd, bool framed)
 {
 	size_t left = wrap->queued - wrap->flushed;
-	struct hf_tx_plan plan;
+	struct hf_tx_plan *plan = &wrap->plan;
 	struct iovec iov[4];
 	struct msghdr msg = {.msg_iov = iov};
 	uint8_t *from = wrap->queue + wrap->flushed;
@@ -301,25 +377,26 @@ static int flush_step(struct hf_wrap *wrap, int fd, bool framed)
 			wrap->flushed += (uint32_t)sent;
 		return sent < 0 ? (int)sent : 1;
 	}
-	hf_tx_plan(&wrap->tx, left, &plan);
-	if (plan.owed > 0) {
+	hf_tx_plan(&wrap->tx, left, plan);
+	wrap->plan_of_queue = true;
+	if (plan->owed > 0) {
 		size_t size;
 
-		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan.owed};
+		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan->owed};
 	}
-	if (plan.first > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from, plan.first};
-	if (plan.header)
-		iov[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
-	if (plan.second > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from + plan.first, plan.second};
+	if (plan->first > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from, plan->first};
+	if (plan->header)
+		iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
+	if (plan->second > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
 	if (msg.msg_iovlen == 0)
 		return 0;
 	sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0)
 		return (int)sent;
 	wrap->tx_raw += (uint64_t)sent;
-	wrap->flushed += (uint32_t)hf_tx_took(&wrap->tx, &plan, (size_t)sent);
+	wrap->flushed += (uint32_t)hf_tx_took(&wrap->tx, plan, (size_t)sent);
 	return 1;
 }
 
@@ -330,13 +407,28 @@ static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
 
 	hf_wrap_session_lock(wrap, me);
 	seen = hf_session_fin_seen(&wrap->session);
-	if (!hf_tx_fin(&wrap->tx, seen)) {
-		/* A frame is open that the program never filled: the kernel's own end is the only one left. */
+	if (wrap->session.peer_done || !hf_tx_fin(&wrap->tx, seen)) {
+		/* The peer is gone and a frame would meet a reset, or a frame is open that the program never filled:
+		 * the kernel's own end is the only one left. */
 		hf_sys_shutdown(fd, SHUT_WR);
 		atomic_store(&wrap->real_shut_write, 1);
 	}
 	hf_session_fin_sent(&wrap->session, seen);
 	hf_wrap_session_unlock(wrap);
+}
+
+/*
+ * A program that was told EAGAIN for want of room in the queue waits for an edge (epoll(7)) that the kernel, which has
+ * room, would never give.  Setting TCP_NOTSENT_LOWAT to what it is makes it tell every waiter afresh.
+ */
+static void give_edge(struct hf_wrap *wrap, int fd)
+{
+	uint32_t value;
+	socklen_t len = sizeof(value);
+
+	if (atomic_exchange(&wrap->starved, 0) != 0 &&
+	    hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0)
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
 }
 
 int hf_wrap_flush(struct hf_slot *slot, int fd)
@@ -352,6 +444,7 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 		if (framed)
 			(void)hf_tx_owed(&wrap->tx, &owed);
 		if (owed == 0 && wrap->queued == wrap->flushed) {
+			give_edge(wrap, fd);
 			if (!wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
 				return 1;
 			wrap->shut_after_queue = false;
@@ -368,44 +461,4 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 		if (step < 0)
 			return step;
 	}
-}
-
-/* Small things */
-
-size_t hf_iov_total(const struct iovec *iov, size_t count)
-{
-	size_t total = 0;
-
-	for (size_t i = 0; i < count; i++)
-		total += iov[i].iov_len;
-	return total;
-}
-
-size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t most, struct iovec *out, size_t room,
-		    size_t *bytes)
-{
-	size_t n = 0;
-
-	*bytes = 0;
-	for (size_t i = 0; i < count && n < room && *bytes < most; i++) {
-		size_t len = iov[i].iov_len;
-
-		if (skip >= len) {
-			skip -= len;
-			continue;
-		}
-		len -= skip;
-		if (len > most - *bytes)
-			len = most - *bytes;
-		out[n++] = (struct iovec){(char *)iov[i].iov_base + skip, len};
-		*bytes += len;
-		skip = 0;
-	}
-	return n;
-}
-
-bool hf_nonblocking(int fd, int flags)
-{
-	/* O_NONBLOCK belongs to the open file, which others may share: never remembered (fcntl(2)). */
-	return (flags & MSG_DONTWAIT) != 0 || (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
 }

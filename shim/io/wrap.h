@@ -33,6 +33,15 @@ enum hf_phase {
 	HF_PHASE_REDIAL,  /* client: peer is plain, connecting again */
 };
 
+enum hf_wrap_why {
+	HF_WRAP_WHY_NONE,
+	HF_WRAP_WHY_KEY,     /* the peer has another key, or none, or one and we have none */
+	HF_WRAP_WHY_VERSION, /* the peer speaks a version we do not */
+	HF_WRAP_WHY_BROKEN,  /* its HELLO makes no sense */
+	HF_WRAP_WHY_REFUSED, /* it refused ours */
+	HF_WRAP_WHY_PLAIN,   /* it does not speak holdfast, and HOLDFAST_FALLBACK is fail */
+};
+
 enum { HF_QUEUE_SIZE = 64 * 1024 };
 
 struct hf_wrap {
@@ -51,6 +60,7 @@ struct hf_wrap {
 	struct hf_tx tx;
 	uint64_t tx_raw;        /* bytes given to the kernel, handshake included */
 	struct hf_tx_plan plan; /* what the call under way gives the kernel, should it never return to say */
+	bool plan_of_queue;     /* its program bytes come from the queue */
 	uint8_t *queue;         /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
 	uint32_t queued, flushed;
 	bool hello_sent, shut_after_queue;
@@ -63,10 +73,20 @@ struct hf_wrap {
 	socklen_t dial_len;
 	bool client;
 	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
-	/* The watchdog's: how far things were at its last visit. */
-	uint64_t seen_sent, seen_received, seen_bytes, unread_since;
-	bool told;                       /* the wrapped event */
-	_Atomic uint8_t renew;           /* connected again: judge it afresh */
+	_Atomic int low_water;          /* SO_RCVLOWAT as the program set it, 0: never; the kernel's is 1 */
+	_Atomic uint8_t low_raised;     /* but for the time of a wait */
+	_Atomic uint8_t closed;         /* the program is closing its last descriptor: the watchdog keeps off it */
+	_Atomic uint8_t tended;         /* the watchdog is at the descriptor right now */
+	_Atomic uint8_t starved;        /* a write was refused for want of room in the queue: an edge is owed */
+	/* The watchdog's: how far things were at its last visit, ms where they are times. */
+	uint64_t seen_at, seen_sent, seen_received, seen_bytes, unread_since, ledger_at;
+	uint64_t stalled_since, half_since, owed_since; /* 0: not */
+	bool told;                                      /* the wrapped event */
+	bool half_told;                                 /* the half-close-timeout event */
+	bool hung;                                      /* told dead/hung and left alone */
+	_Atomic uint8_t told_vanished;                  /* the vanished event */
+	_Atomic uint8_t why;                            /* why a handshake failed, for the event: enum hf_wrap_why */
+	_Atomic uint8_t renew;                          /* connected again: judge it afresh */
 	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
 	_Atomic uint8_t shut_write;      /* the program has ended its direction */
 	_Atomic uint8_t real_shut_write; /* and so has the kernel */
@@ -93,6 +113,14 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain);
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain);
 
+/*
+ * The program is about to close FD, or to put something else in its place: from the return on the watchdog does not
+ * use the number, which may be another connection's a moment later.  LAST: no duplicate is left.  hf_wrap_stay() if
+ * FD stays open after all.
+ */
+void hf_wrap_leave(struct hf_slot *slot, bool last);
+void hf_wrap_stay(struct hf_slot *slot);
+
 /* Before the last close of FD: everything that must be said or swallowed first.  Returns a duplicate of FD that the
  * watchdog keeps until what is in flight has arrived, or -1 if none is needed. */
 int hf_wrap_close(struct hf_slot *slot, int fd);
@@ -106,14 +134,54 @@ void hf_wrap_exit(void);
 /* What FIONREAD would say without us: program bytes that can be read now (at least; exact up to 64 KiB). */
 int hf_wrap_readable(struct hf_slot *slot, int fd);
 
-/* Whether a read would return now: program bytes, end of file or an error. Consumes control frames on the way. */
-bool hf_wrap_ready(struct hf_slot *slot, int fd);
+enum hf_look {
+	HF_LOOK_NOTHING, /* nothing but protocol had come, and it has been consumed */
+	HF_LOOK_READY,   /* a read would return: program bytes, as many as SO_RCVLOWAT asks for, end of file or an error
+			  */
+	HF_LOOK_BUSY,    /* another thread is at it, or part of a handshake waits: not to be told now */
+};
+
+/* What a read would find now. Consumes control frames on the way, takes a handshake further. */
+enum hf_look hf_wrap_look(struct hf_slot *slot, int fd);
+static inline bool hf_wrap_ready(struct hf_slot *slot, int fd)
+{
+	return hf_wrap_look(slot, fd) == HF_LOOK_READY;
+}
+
+/* What poll(2) should say of the ends of the channel: POLLIN and POLLRDHUP when the peer's direction has ended, POLLOUT
+ * when ours has (a write fails at once), POLLHUP when both have.  AHEAD: look for an end behind unread bytes too, as
+ * far as a small peek reaches. */
+short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead);
+
+/* Whether both directions have ended, as far as hf_wrap_ends() sees: natively the socket would be closed (ENOTCONN). */
+bool hf_wrap_over(struct hf_slot *slot, int fd);
+
+/* What SIOCOUTQ should say: bytes of the program's, headers between them included, that the peer has not acknowledged;
+ * OUTQ is the kernel's answer. */
+int hf_wrap_outq(struct hf_slot *slot, int outq);
 
 /* The watchdog's turn: handshake deadlines, what came unread, beats, queued bytes. Returns when to come again, ms. */
 uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence);
 
-/* dead/hung: the peer's kernel answers, its shim does not. */
-bool hf_wrap_hung(struct hf_slot *slot, uint64_t now, uint32_t timeout, const struct hf_evidence *evidence);
+/*
+ * What the channel adds to the judge's ruling, by the same policy: dead/hung (the peer's kernel answers, its shim does
+ * not) and dead/unanswered, stalled and flowing by the peer's own word, half-closed sessions, vanished.  The judge
+ * must be given hf_wrap_policy().
+ */
+void hf_wrap_judge(struct hf_slot *slot, uint64_t now, const struct hf_policy *policy,
+		   const struct hf_evidence *evidence, struct hf_ruling *ruling);
+
+/* POLICY without what beats would mislead the judge about: to it they are bytes like others. */
+struct hf_policy hf_wrap_policy(struct hf_slot *slot, const struct hf_policy *policy);
+
+/* The watching side was paused: a fresh timeout for the peer. */
+void hf_wrap_pause(struct hf_slot *slot, uint64_t now);
+
+/* The kernel's end of the stream has come: whether the peer's shim had announced it, told once. Any thread. */
+void hf_wrap_vanished(struct hf_slot *slot, int fd);
+
+/* Whether any connection of this process is wrapped. */
+bool hf_wrap_any(void);
 
 /* sendfile(2) and splice(2) into and out of frames. */
 ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain);

@@ -9,8 +9,23 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+
+/*
+ * A small last frame would wait for the acknowledgement of the bytes before it (Nagle), up to 200 ms; the kernel's own
+ * FIN does not.  Setting TCP_NODELAY pushes what is queued (tcp(7)).
+ */
+static void push(int fd)
+{
+	int on = 1, program = 0;
+	socklen_t len = sizeof(program);
+
+	(void)hf_sys_getsockopt(fd, SOL_TCP, TCP_NODELAY, &program, &len);
+	if (hf_sys_setsockopt(fd, SOL_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 && program == 0)
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NODELAY, &program, sizeof(program));
+}
 
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 {
@@ -33,13 +48,18 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	}
 	if (how != SHUT_WR && atomic_exchange(&wrap->shut_read, 1) == 0)
 		hf_sys_shutdown(fd, SHUT_RD);
-	if (how == SHUT_RD || !hf_wrap_take_tx(slot, fd, me, -1))
+	if (how == SHUT_RD)
 		return 0;
+	if (!hf_wrap_take_tx(slot, fd, me, -1)) {
+		*plain = hf_wrap_of(slot) == NULL;
+		return 0;
+	}
 	if (!wrap->tx.fin && !wrap->tx.bye && atomic_load(&wrap->real_shut_write) == 0)
 		wrap->shut_after_queue = true;
 	if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 		(void)hf_wrap_flush(slot, fd);
 	hf_turn_end(&wrap->tx_owner);
+	push(fd);
 	hf_watch_poke(slot);
 	return 0;
 }
@@ -64,6 +84,30 @@ static void say_bye(struct hf_slot *slot, int fd, uint32_t me)
 	hf_session_bye_sent(&wrap->session);
 	hf_wrap_session_unlock(wrap);
 	(void)hf_wrap_flush(slot, fd);
+	push(fd);
+}
+
+/* Our last words, as far as the kernel takes them; true when it has them all and they have arrived. */
+static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!hf_wrap_take_tx(slot, fd, me, 0))
+		return false;
+	(void)hf_wrap_flush(slot, fd);
+	say_bye(slot, fd, me);
+	hf_turn_end(&wrap->tx_owner);
+	return wrap->queued == wrap->flushed && wrap->tx.owed_size == 0 && outstanding(fd) == 0;
+}
+
+/* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
+static bool peer_ended(int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	(void)hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len);
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
 }
 
 /*
@@ -89,14 +133,13 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me)
 		return -1;
 	if (ready < 0)
 		return -1;
-	if (!hf_wrap_take_tx(slot, fd, me, 0))
-		return 0;
-	(void)hf_wrap_flush(slot, fd);
-	say_bye(slot, fd, me);
-	hf_turn_end(&wrap->tx_owner);
-	if (wrap->queued > wrap->flushed || wrap->tx.owed_size != 0)
-		return 0;
-	return outstanding(fd) == 0;
+	if (peer_ended(fd)) {
+		hf_wrap_session_lock(wrap, me);
+		hf_session_peer_done(&wrap->session);
+		hf_wrap_session_unlock(wrap);
+		hf_wrap_vanished(slot, fd);
+	}
+	return settle_tx(slot, fd, me);
 }
 
 /* The registrations would outlive the number while the watchdog's duplicate keeps the socket (epoll(7)). */
@@ -124,6 +167,11 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	uint32_t me = hf_turn_me();
 	int settled;
 
+	if (wrap != NULL && atomic_load(&slot->fate) == EPROTO) {
+		/* What was broken off must not look like an end to the peer. */
+		linger.l_onoff = 1;
+		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	}
 	if (wrap == NULL || atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
 		return -1;
 	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
@@ -170,8 +218,12 @@ void hf_wrap_exit(void)
 			if (wrap == NULL || atomic_load(&slot->epoch) != epoch || atomic_load(&slot->fate) != 0 ||
 			    atomic_load(&slot->forks) != hf_proc_forks())
 				continue;
-			if (!hf_wrap_take_rx(slot, fd, me, 0))
-				continue; /* another thread sleeps in a read: it goes with the process */
+			if (!hf_wrap_take_rx(slot, fd, me, 0)) {
+				/* Another thread sleeps in a read, and swallows the beats. */
+				if (atomic_load(&wrap->phase) == HF_PHASE_ON)
+					waiting = !settle_tx(slot, fd, me) || waiting;
+				continue;
+			}
 			waiting = settle(slot, fd, me) == 0 || waiting;
 			hf_turn_end(&wrap->rx_owner);
 		}

@@ -21,6 +21,7 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 
 	while (wrap->tx.open == 0 || wrap->tx.owed_size != 0) {
 		hf_tx_plan(&wrap->tx, size, plan);
+		wrap->plan_of_queue = false;
 		msg.msg_iovlen = 0;
 		if (plan->owed > 0)
 			iov[msg.msg_iovlen++] =
@@ -35,19 +36,20 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 		if (wrap->tx.owed_size != 0 && hf_nonblocking(fd, 0))
 			return -EAGAIN;
 	}
-	return (long)(wrap->tx.open < size ? wrap->tx.open : size);
+	if (wrap->tx.open < size)
+		size = wrap->tx.open;
+	/* Should the call that follows never return, this is what it was given. */
+	hf_tx_plan(&wrap->tx, size, plan);
+	return (long)size;
 }
 
-/* N program bytes went into the open frame by another way than ours. */
+/* N program bytes, of those open_frame() promised, went into the open frame by another way than ours. */
 static void passed(struct hf_wrap *wrap, ssize_t n)
 {
-	struct hf_tx_plan *plan = &wrap->plan;
-
 	if (n <= 0)
 		return;
-	hf_tx_plan(&wrap->tx, (size_t)n, plan);
 	wrap->tx_raw += (uint64_t)n;
-	(void)hf_tx_took(&wrap->tx, plan, (size_t)n);
+	(void)hf_tx_took(&wrap->tx, &wrap->plan, (size_t)n);
 }
 
 /* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */
@@ -80,10 +82,19 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON) {
 			if (!hf_wrap_take_tx(slot, fd, me, -1))
 				continue;
+			if (!hf_may_write(wrap)) {
+				hf_turn_end(&wrap->tx_owner);
+				*result = hf_broken_pipe(me, 0);
+				return false;
+			}
 			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;
 			if (flushed > 0)
 				return true;
 			hf_turn_end(&wrap->tx_owner);
+			if (flushed < 0) {
+				errno = -flushed;
+				return false;
+			}
 			p.events = POLLOUT;
 		}
 		if (hf_nonblocking(fd, 0)) {
@@ -100,7 +111,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct stat st;
 	off_t from = at != NULL ? *at : (off_t)hf_sys3(SYS_lseek, in, 0, SEEK_CUR);
-	ssize_t result, done = 0;
+	ssize_t result = -1, done = 0;
 
 	if (hf_sys_fstat(in, &st) == 0 && S_ISREG(st.st_mode))
 		size = from < st.st_size ? (size_t)(st.st_size - from) < size ? (size_t)(st.st_size - from) : size : 0;
@@ -133,13 +144,17 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct pollfd p = {.fd = in, .events = POLLIN};
+	struct stat st;
 	int there = 0;
 	ssize_t result;
 	long room;
 
-	*plain = false;
+	/* One end must be a pipe, and a pipe has no place to begin at: the kernel says so. */
+	*plain = hf_sys_fstat(in, &st) != 0 || !S_ISFIFO(st.st_mode) || in_at != NULL || size == 0;
+	if (*plain)
+		return 0;
 	while (hf_sys_ioctl(in, FIONREAD, &there) == 0 && there == 0) {
-		if (hf_sys_poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0)
+		if (hf_sys_poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLIN)) == POLLHUP)
 			return 0; /* no writer left: the end */
 		if ((flags & 2U /* SPLICE_F_NONBLOCK */) != 0 || hf_nonblocking(in, 0)) {
 			errno = EAGAIN;
@@ -169,12 +184,13 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
-	struct iovec none = {NULL, 0};
+	struct stat st;
 	char byte;
 	ssize_t result;
 
-	(void)none;
-	*plain = false;
+	*plain = hf_sys_fstat(out, &st) != 0 || !S_ISFIFO(st.st_mode) || size == 0;
+	if (*plain)
+		return 0;
 	for (;;) {
 		struct iovec one = {&byte, 1};
 		bool nonblocking = (flags & 2U) != 0 || hf_nonblocking(in, 0);

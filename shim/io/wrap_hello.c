@@ -117,6 +117,7 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 	socklen_t len = sizeof(program);
 
 	if (hf_runtime.config.fallback == HF_FALLBACK_FAIL || wrap->dial_len == 0) {
+		atomic_store(&wrap->why, HF_WRAP_WHY_PLAIN);
 		hf_wrap_fail(slot, ECONNREFUSED);
 		return HF_SHAKE_FAILED;
 	}
@@ -188,6 +189,7 @@ static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t use
 		return HF_SHAKE_FAILED;
 	}
 	if (wrap->client && (wrap->peer.flags & HF_HELLO_REFUSED) != 0) {
+		atomic_store(&wrap->why, HF_WRAP_WHY_REFUSED);
 		hf_wrap_fail(slot, ECONNREFUSED);
 		return HF_SHAKE_FAILED;
 	}
@@ -221,6 +223,9 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_HELLO_FOREIGN:
 	case HF_HELLO_KEY:
 	case HF_HELLO_BROKEN:
+		atomic_store(&wrap->why, result == HF_HELLO_KEY       ? HF_WRAP_WHY_KEY
+					 : result == HF_HELLO_FOREIGN ? HF_WRAP_WHY_VERSION
+								      : HF_WRAP_WHY_BROKEN);
 		if (!wrap->client)
 			(void)answer(wrap, fd, HF_HELLO_REFUSED);
 		hf_wrap_fail(slot, wrap->client ? ECONNREFUSED : ECONNRESET);

@@ -43,11 +43,15 @@ int hf_wrap_flush(struct hf_slot *slot, int fd);
 /* Put program bytes into the queue: how many fitted. The tx turn must be ours. */
 size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count);
 
+/* Before what the watchdog saw at its last visit is replaced: who owes whom a reply. */
+void hf_wrap_note_reply(struct hf_wrap *wrap, uint64_t now, const struct hf_evidence *evidence);
+
 /* After HF_TURN_LEFT: whether the kernel's ledger agrees with ours. */
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd);
 bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
 
-/* Take a turn and settle what an abandoned one left behind. False: refused (busy after PATIENCE, or failed). */
+/* Take a turn and settle what an abandoned one left behind. False: refused (busy after PATIENCE,
+ * failed, or the connection is plain by now: hf_wrap_of() is NULL). */
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 
@@ -65,5 +69,24 @@ size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t m
 		    size_t *bytes);
 
 bool hf_nonblocking(int fd, int flags);
+
+/* An address no buffer can have: the page at 0 and its neighbours.  Such a call is the kernel's to refuse. */
+static inline bool hf_wild(const void *at)
+{
+	return (uintptr_t)at < 4096;
+}
+
+/* Copy from or to program memory that may not be there: false instead of a crash. */
+bool hf_copy_in(void *to, const void *program, size_t size);
+bool hf_copy_out(void *program, const void *from, size_t size);
+
+/* The kernel reported end of file, which our own SHUT_RD makes it do as well. */
+void hf_wrap_kernel_end(struct hf_wrap *wrap);
+
+/* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
+ssize_t hf_broken_pipe(uint32_t me, int flags);
+
+/* Whether the program may still send. The tx turn must be ours. */
+bool hf_may_write(const struct hf_wrap *wrap);
 
 #endif

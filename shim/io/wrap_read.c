@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,6 +19,7 @@ enum { MOST_IOV = 62, PEEK_ROOM = 64 * 1024 };
 struct want {
 	const struct iovec *iov;
 	size_t count, total, done;
+	size_t least; /* no fewer, but for an end, an error, a signal or the time limit */
 	int flags;
 	uint64_t started; /* ms, if there is a limit */
 	uint32_t limit;   /* SO_RCVTIMEO, ms */
@@ -76,28 +78,49 @@ static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const 
 	}
 	bytes = hf_rx_squeeze_split(&wrap->rx, (void *)(uintptr_t)scratch, mine, iov[overhead > 0].iov_base, theirs,
 				    &news);
+	/* Programs that cleared their buffer first count on the end of what they read being a zero. */
+	if ((size_t)bytes < theirs)
+		memset((char *)iov[overhead > 0].iov_base + bytes, 0, theirs - bytes);
 	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
 		return -1;
 	return (ssize_t)bytes;
 }
 
-/* Beats are no reason to wait longer than the program asked: one deadline for the whole call. */
-static bool wait_within_limit(int fd, const struct want *want)
+/*
+ * Before a second sleep in one call.  Beats are no reason to wait longer than the program asked: one deadline for the
+ * whole call.  And a call that has bytes already must come back from a signal, SA_RESTART or not: poll(2) does.
+ * False: errno says why not to go on.
+ */
+static bool wait_for_more(int fd, const struct want *want)
 {
-	uint64_t passed = hf_wrap_now_ms() - want->started;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int timeout = -1, ready;
 
-	if (passed >= want->limit)
-		return false;
-	return hf_real.poll(&p, 1, (int)(want->limit - passed)) > 0;
+	if ((want->limit == 0 && want->done == 0) || hf_nonblocking(fd, want->flags))
+		return true; /* the read itself waits, or says that it would */
+	if (want->limit != 0) {
+		uint64_t passed = hf_wrap_now_ms() - want->started;
+
+		timeout = passed < want->limit ? (int)(want->limit - passed) : 0;
+	}
+	ready = hf_real.poll(&p, 1, timeout);
+	if (ready == 0)
+		errno = EAGAIN;
+	return ready > 0;
 }
 
-/* The flags for the next call: after the first bytes only what is there already, unless all is waited for. */
+/* Whether the call may return with what it has. */
+static bool enough(const struct want *want)
+{
+	return want->done >= want->least;
+}
+
+/* The flags for the next call: after enough bytes only what is there already. */
 static int next_flags(const struct want *want)
 {
 	int flags = want->flags & ~(MSG_WAITALL | MSG_TRUNC);
 
-	return want->done > 0 && (want->flags & MSG_WAITALL) == 0 ? flags | MSG_DONTWAIT : flags;
+	return want->done > 0 && enough(want) ? flags | MSG_DONTWAIT : flags;
 }
 
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
@@ -121,7 +144,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return (ssize_t)want->done;
 		}
 		if (got == 0) {
-			atomic_store(&wrap->ended, 1);
+			hf_wrap_kernel_end(wrap);
 			return (ssize_t)want->done;
 		}
 		bytes = take(slot, fd, scratch, iov, pieces, overhead, (size_t)got);
@@ -130,15 +153,14 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		want->done += (size_t)bytes;
 		/* Less came than was asked for: the kernel's queue is empty.  An edge-triggered program counts on that.
 		 */
-		if (want->done > 0 && (size_t)got < asked && (want->flags & MSG_WAITALL) == 0)
+		if (want->done > 0 && (size_t)got < asked && enough(want))
 			break;
-		if (bytes == 0 && want->limit != 0 && (want->flags & MSG_DONTWAIT) == 0 &&
-		    !wait_within_limit(fd, want)) {
-			if (want->done > 0)
-				break;
-			if (errno != EINTR)
-				errno = EAGAIN;
-			return -1;
+		error = errno;
+		if (!(want->done > 0 && enough(want)) && !wait_for_more(fd, want)) {
+			if (want->done == 0)
+				return -1;
+			errno = error;
+			break;
 		}
 	}
 	return (ssize_t)want->done;
@@ -155,15 +177,19 @@ static ssize_t peek_frame(struct hf_wrap *wrap, int fd, struct want *want)
 	return hf_real.recvmsg(fd, &msg, want->flags & ~(MSG_WAITALL | MSG_TRUNC));
 }
 
-static void scatter(const struct want *want, const uint8_t *from, size_t size)
+/* How many of SIZE bytes the program's memory took. */
+static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 {
-	for (size_t i = 0; i < want->count && size > 0; i++) {
-		size_t n = want->iov[i].iov_len < size ? want->iov[i].iov_len : size;
+	size_t done = 0;
 
-		memcpy(want->iov[i].iov_base, from, n);
-		from += n;
-		size -= n;
+	for (size_t i = 0; i < want->count && done < size; i++) {
+		size_t n = want->iov[i].iov_len < size - done ? want->iov[i].iov_len : size - done;
+
+		if (!hf_copy_out(want->iov[i].iov_base, from + done, n))
+			break;
+		done += n;
 	}
+	return done;
 }
 
 static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
@@ -179,8 +205,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
 	got = hf_sys_recvfrom(fd, room, PEEK_ROOM, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
-		bytes = bytes < want->total ? bytes : want->total;
-		scatter(want, room, bytes);
+		bytes = scatter(want, room, bytes < want->total ? bytes : want->total);
 	}
 	hf_sys_munmap(room, PEEK_ROOM);
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
@@ -251,9 +276,19 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 	for (;;) {
 		enum hf_shake shake;
 
-		if (!hf_wrap_take_rx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
+		if (!hf_wrap_take_rx(slot, fd, me, 20)) {
+			if (hf_wrap_of(slot) == NULL) {
+				*plain = true;
+				return false;
+			}
 			errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
-			return false;
+			if (atomic_load(&slot->fate) != 0 || hf_nonblocking(fd, flags))
+				return false;
+			/* Another thread is reading, perhaps for ever: wait as the kernel lets a second reader wait, so
+			 * that signals, cancellation and the program's time limit work. */
+			if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 && (errno == EINTR || errno == EAGAIN))
+				return false;
+			continue;
 		}
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
@@ -285,21 +320,42 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 	}
 }
 
+/* Memory that is never a program's buffer, so that a mistake is answered with EFAULT and not with a crash. */
+static bool usual(const struct iovec *iov, size_t count)
+{
+	if (count > IOV_MAX || hf_wild(iov))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if ((ssize_t)iov[i].iov_len < 0 && count > 1)
+			return false;
+	return true;
+}
+
+/* The kernel's low-water mark back to one byte: headers count there, and we count ourselves. */
+static void lower(struct hf_wrap *wrap, int fd)
+{
+	int one = 1;
+
+	if (atomic_exchange(&wrap->low_raised, 0) != 0)
+		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+}
+
 ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct want want = {.iov = iov, .count = count, .total = hf_iov_total(iov, count), .flags = flags};
+	struct want want = {.iov = iov, .count = count, .flags = flags};
 	uint32_t me = hf_turn_me();
 	ssize_t result;
+	int low;
 
-	*plain = false;
+	*plain = wrap == NULL || (flags & MSG_ERRQUEUE) != 0 || !usual(iov, count);
+	if (*plain || (want.total = hf_iov_total(iov, count)) == 0) {
+		*plain = true; /* the kernel refuses it, or does nothing */
+		return 0;
+	}
 	if ((flags & MSG_OOB) != 0) {
 		errno = EINVAL; /* urgent data has no place in frames; as when there is none */
 		return -1;
-	}
-	if (wrap == NULL || (flags & MSG_ERRQUEUE) != 0 || want.total == 0 || count > IOV_MAX) {
-		*plain = true;
-		return 0;
 	}
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON ||
 	    hf_turn_try(&wrap->rx_owner, me) != HF_TURN_OURS) {
@@ -309,6 +365,12 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	want.limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
 	if (want.limit != 0)
 		want.started = hf_wrap_now_ms();
+	low = atomic_load_explicit(&wrap->low_water, memory_order_relaxed);
+	want.least = (flags & MSG_WAITALL) != 0 ? want.total : low > 1 ? (size_t)low : 1;
+	if (want.least > want.total)
+		want.least = want.total;
+	if (hf_unlikely(atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) != 0))
+		lower(wrap, fd);
 	if ((flags & MSG_PEEK) != 0)
 		result = peek(slot, fd, &want);
 	else if ((flags & MSG_TRUNC) != 0)
@@ -317,55 +379,4 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		result = read_on(slot, fd, &want);
 	hf_turn_end(&wrap->rx_owner);
 	return result;
-}
-
-bool hf_wrap_ready(struct hf_slot *slot, int fd)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = hf_turn_me();
-	bool ready = true;
-
-	if (wrap == NULL || atomic_load(&slot->fate) != 0)
-		return true;
-	/* Another thread is at it: whatever it leaves will be seen at the next look. */
-	if (!hf_wrap_take_rx(slot, fd, me, 0))
-		return atomic_load(&slot->fate) != 0;
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
-		enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
-
-		if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED) {
-			struct pollfd p = {.fd = fd, .events = POLLIN};
-
-			hf_turn_end(&wrap->rx_owner);
-			return shake == HF_SHAKE_FAILED || hf_sys_poll(&p, 1, 0) > 0;
-		}
-		ready = shake == HF_SHAKE_ON;
-	}
-	if (ready)
-		ready = hf_wrap_swallow(slot, fd) != 0;
-	hf_turn_end(&wrap->rx_owner);
-	return ready;
-}
-
-int hf_wrap_readable(struct hf_slot *slot, int fd)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = hf_turn_me();
-	uint8_t *room;
-	int bytes = 0;
-
-	if (!hf_wrap_ready(slot, fd) || (wrap = hf_wrap_of(slot)) == NULL || !hf_wrap_take_rx(slot, fd, me, 0))
-		return wrap == NULL ? -1 : 0;
-	room = hf_sys_mmap(NULL, PEEK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!hf_sys_failed(room)) {
-		struct hf_rx copy = wrap->rx;
-		struct hf_rx_news news;
-		long got = hf_sys_recvfrom(fd, room, PEEK_ROOM, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-
-		if (got > 0)
-			bytes = (int)hf_rx_squeeze(&copy, room, (size_t)got, &news);
-		hf_sys_munmap(room, PEEK_ROOM);
-	}
-	hf_turn_end(&wrap->rx_owner);
-	return bytes;
 }

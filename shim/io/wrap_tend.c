@@ -3,9 +3,13 @@
  */
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/proc.h"
 #include "sys.h"
+#include "watch/tcpinfo.h"
 
+#include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -33,37 +37,54 @@ static uint64_t tend_handshake(struct hf_slot *slot, int fd, uint32_t me, uint64
 	return now + (atomic_load(&wrap->phase) == HF_PHASE_CONNECT ? SLOW_SHAKE_MS : SHAKE_MS);
 }
 
-static void take_note(struct hf_wrap *wrap, uint32_t me, uint64_t now, const struct hf_evidence *evidence, int waiting)
+/* When it happened, from its age: not before the last look, which did not see it. */
+static uint64_t happened(const struct hf_wrap *wrap, uint64_t now, uint32_t age)
 {
-	uint64_t sent = wrap->tx.sent, received = wrap->rx.received;
+	return age < now - wrap->seen_at ? now - age : wrap->seen_at;
+}
 
+/*
+ * What moved since the last look.  Movement is what both sides can see: bytes that arrive.  What our program takes out
+ * of a queue that was full is none, for the peer learns of it late (RFC 9293, 3.8.6.2.2: no small window updates).
+ */
+static void take_note(struct hf_wrap *wrap, int fd, uint32_t me, uint64_t now, const struct hf_evidence *evidence)
+{
+	uint64_t sent = wrap->tx.sent, received = wrap->rx.received, bytes = evidence->bytes_received;
+
+	if (wrap->seen_at == 0)
+		wrap->seen_at = now;
 	hf_wrap_session_lock(wrap, me);
-	if (evidence->bytes_received > wrap->seen_bytes)
-		hf_session_grew(&wrap->session, now, evidence->bytes_received - wrap->seen_bytes);
-	if (sent != wrap->seen_sent || waiting > 0)
-		hf_session_moved(&wrap->session, now, false);
-	if (received != wrap->seen_received)
-		hf_session_moved(&wrap->session, now, true);
+	hf_session_outq(&wrap->session, now, (uint64_t)queue_of(fd, SIOCOUTQ), wrap->tx.tail);
+	/* Program bytes in frames that happen to add up to beats: those just read, if nothing is left behind them. */
+	if (bytes > wrap->seen_bytes && received != wrap->seen_received && evidence->unread == 0)
+		hf_session_moved(&wrap->session, happened(wrap, now, evidence->age_data_recv), true);
+	else if (bytes > wrap->seen_bytes)
+		hf_session_grew(&wrap->session, happened(wrap, now, evidence->age_data_recv), bytes - wrap->seen_bytes);
+	if (sent != wrap->seen_sent)
+		hf_session_moved(&wrap->session, happened(wrap, now, evidence->age_data_sent), false);
 	hf_wrap_session_unlock(wrap);
-	wrap->seen_bytes = evidence->bytes_received;
+	if (evidence->unread == 0 || received != wrap->seen_received)
+		wrap->unread_since = now;
+	hf_wrap_note_reply(wrap, now, evidence);
+	wrap->seen_bytes = bytes;
 	wrap->seen_sent = sent;
 	wrap->seen_received = received;
+	wrap->seen_at = now;
 }
 
 /* The tx turn is ours. */
-static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now, const struct hf_evidence *evidence)
+static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t payload[HF_BEAT_SIZE];
 	struct hf_beat out;
+	uint32_t unread = (uint32_t)queue_of(fd, SIOCINQ); /* beats in front have been swallowed */
 
-	if (evidence->unread == 0)
-		wrap->unread_since = now;
 	hf_wrap_session_lock(wrap, me);
 	if (hf_session_beat_owed(&wrap->session, now) && hf_session_may_speak(&wrap->session) &&
 	    hf_tx_between(&wrap->tx)) {
-		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, evidence->unread,
-				     (uint32_t)(now - wrap->unread_since), &out);
+		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, unread,
+				     unread > 0 ? (uint32_t)(now - wrap->unread_since) : 0, &out);
 		hf_beat_make(payload, &out);
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
 	}
@@ -86,11 +107,68 @@ static void finish(struct hf_wrap *wrap, int fd, uint32_t me)
 		hf_sys_shutdown(fd, SHUT_WR);
 }
 
-uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence)
+/* The kernel's own end of the peer's direction: no more beats to a socket that may be closed. */
+static void note_end(struct hf_slot *slot, int fd, uint32_t me, const struct hf_evidence *evidence)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool ended = evidence->state == HF_TCP_CLOSE_WAIT || evidence->state == HF_TCP_LAST_ACK ||
+		     evidence->state == HF_TCP_CLOSING || evidence->state == HF_TCP_TIME_WAIT;
+
+	if (!ended)
+		return;
+	if (!wrap->session.peer_done) {
+		hf_wrap_session_lock(wrap, me);
+		hf_session_peer_done(&wrap->session);
+		hf_wrap_session_unlock(wrap);
+	}
+	if (queue_of(fd, SIOCINQ) == 0)
+		hf_wrap_vanished(slot, fd);
+}
+
+/*
+ * Bytes that went past the library show in the kernel's ledger before the peer stumbles over them.  Both turns are
+ * ours; no answer while the numbers move.
+ */
+static bool ledger_agrees(struct hf_wrap *wrap, int fd)
+{
+	struct hf_tcp_info before, after;
+	socklen_t len = sizeof(before), len_after = sizeof(after);
+	uint64_t in, out;
+
+	memset(&before, 0, sizeof(before));
+	memset(&after, 0, sizeof(after));
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &before, &len) < 0)
+		return true;
+	in = (uint64_t)queue_of(fd, SIOCINQ);
+	out = (uint64_t)queue_of(fd, SIOCOUTQ);
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &after, &len_after) < 0 || before.state != after.state ||
+	    (after.state != HF_TCP_ESTABLISHED && after.state != HF_TCP_CLOSE_WAIT) ||
+	    before.bytes_received != after.bytes_received || before.bytes_acked != after.bytes_acked)
+		return true;
+	/* The peer's FIN counts one. */
+	if (after.state == HF_TCP_CLOSE_WAIT && before.bytes_received - in == wrap->rx_raw + 1)
+		in++;
+	return before.bytes_received - in == wrap->rx_raw &&
+	       before.bytes_acked + out - (wrap->client ? 1 : 0) == wrap->tx_raw;
+}
+
+static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (now - wrap->ledger_at < wrap->session.pace || atomic_load(&slot->forks) != hf_proc_forks())
+		return;
+	wrap->ledger_at = now;
+	if (!ledger_agrees(wrap, fd))
+		hf_wrap_fail(slot, EPROTO);
+}
+
+static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = (uint32_t)hf_sys_gettid();
 	uint64_t next;
+	bool ours;
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return UINT64_MAX;
@@ -99,16 +177,20 @@ uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct h
 		if (hf_wrap_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
 			return next;
 	}
-	if (hf_wrap_take_rx(slot, fd, me, 0)) {
+	ours = hf_wrap_take_rx(slot, fd, me, 0);
+	if (ours)
 		(void)hf_wrap_swallow(slot, fd);
-		hf_turn_end(&wrap->rx_owner);
-	}
-	take_note(wrap, me, now, evidence, queue_of(fd, SIOCOUTQ));
+	take_note(wrap, fd, me, now, evidence);
+	note_end(slot, fd, me, evidence);
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
-		beat(slot, fd, me, now, evidence);
+		beat(slot, fd, me, now);
 		finish(wrap, fd, me);
+		if (ours)
+			check_ledger(slot, fd, now);
 		hf_turn_end(&wrap->tx_owner);
 	}
+	if (ours)
+		hf_turn_end(&wrap->rx_owner);
 	next = wrap->session.beat_due;
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
 	    wrap->session.state == HF_S_TIME_WAIT)
@@ -116,11 +198,17 @@ uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct h
 	return next > now ? next : now + SHAKE_MS;
 }
 
-bool hf_wrap_hung(struct hf_slot *slot, uint64_t now, uint32_t timeout, const struct hf_evidence *evidence)
+uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t next = UINT64_MAX;
 
-	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
-		return false;
-	return hf_session_hung(&wrap->session, now, timeout, !hf_rx_between(&wrap->rx), evidence->unread > 0);
+	if (wrap == NULL)
+		return next;
+	/* Announce, then look; hf_wrap_leave() does it the other way round: either it waits for us or we see it. */
+	atomic_store(&wrap->tended, 1);
+	if (atomic_load(&wrap->closed) == 0 && atomic_load(&slot->fd) == fd)
+		next = tend(slot, fd, now, evidence);
+	atomic_store(&wrap->tended, 0);
+	return next;
 }

@@ -14,12 +14,17 @@
 
 enum { MOST_IOV = 60, SMALL = 2048 };
 
-static ssize_t broken_pipe(uint32_t me, int flags)
+ssize_t hf_broken_pipe(uint32_t me, int flags)
 {
 	if ((flags & MSG_NOSIGNAL) == 0)
 		hf_sys_tgkill(hf_sys_getpid(), (int)me, SIGPIPE);
 	errno = EPIPE;
 	return -1;
+}
+
+bool hf_may_write(const struct hf_wrap *wrap)
+{
+	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
 }
 
 /* A small write copied behind its header: one piece is quicker for the kernel than two (measured). */
@@ -30,6 +35,7 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	ssize_t sent;
 
 	hf_tx_plan(&wrap->tx, total, &wrap->plan);
+	wrap->plan_of_queue = false;
 	memcpy(buf, wrap->plan.head, HF_HEADER_SIZE);
 	for (size_t i = 0; i < count; i++) {
 		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
@@ -54,6 +60,7 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 
 	n = hf_iov_slice(iov, count, done, left, body, MOST_IOV, &bytes);
 	hf_tx_plan(&wrap->tx, bytes, plan);
+	wrap->plan_of_queue = false;
 	total = plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second;
 	if (plan->owed > 0)
 		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &size), plan->owed};
@@ -95,6 +102,15 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 	return 1;
 }
 
+/* Left to the kernel, which answers with EFAULT, where a copy would crash. */
+static bool any_wild(const struct iovec *iov, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (iov[i].iov_len != 0 && hf_wild(iov[i].iov_base))
+			return true;
+	return false;
+}
+
 static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -106,10 +122,10 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	if (first == 0) {
 		done = hf_wrap_queue(wrap, iov, count);
 		if (done == 0)
-			errno = EAGAIN;
+			errno = EAGAIN; /* the flush met a full buffer, so the kernel will give the edge */
 		return done > 0 ? (ssize_t)done : -1;
 	}
-	if (total <= SMALL && hf_tx_between(&wrap->tx)) {
+	if (total <= SMALL && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
 		ssize_t sent = send_small(wrap, fd, iov, count, total, flags);
 
 		if (sent != 0)
@@ -148,6 +164,10 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 		enum hf_shake shake = HF_SHAKE_WAIT;
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 
+		if (hf_wrap_of(slot) == NULL) {
+			*plain = true;
+			return false;
+		}
 		if (hf_wrap_take_rx(slot, fd, me, 0)) {
 			shake = hf_wrap_shake(slot, fd, me, false);
 			hf_turn_end(&wrap->rx_owner);
@@ -163,7 +183,7 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			return false;
 		}
 		if (wrap->shut_after_queue) {
-			*result = broken_pipe(me, flags);
+			*result = hf_broken_pipe(me, flags);
 			return false;
 		}
 		if (!hf_wrap_take_tx(slot, fd, me, 20))
@@ -175,7 +195,15 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 		if (*result > 0)
 			return false;
 		*result = -1;
+		if (wrap->queued < HF_QUEUE_SIZE && atomic_load(&wrap->phase) != HF_PHASE_ON) {
+			errno = EFAULT; /* there is room, so it was the program's memory */
+			return false;
+		}
 		if (hf_nonblocking(fd, flags)) {
+			atomic_store(&wrap->starved, 1);
+			/* Once more, or the flush might have been before the mark. */
+			if (atomic_load(&wrap->phase) == HF_PHASE_ON || hf_wrap_of(slot) == NULL)
+				continue;
 			errno = EAGAIN;
 			return false;
 		}
@@ -189,12 +217,14 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t total = hf_iov_total(iov, count);
 	uint32_t me = hf_turn_me();
 	ssize_t result;
+	size_t total;
 
-	*plain = false;
-	if (wrap == NULL || total == 0 || count > IOV_MAX) {
+	*plain = wrap == NULL || count > IOV_MAX || hf_wild(iov);
+	for (size_t i = 0; i < count && !*plain && count > 1; i++)
+		*plain = (ssize_t)iov[i].iov_len < 0;
+	if (*plain || (total = hf_iov_total(iov, count)) == 0) {
 		*plain = true; /* the kernel refuses it, or does nothing */
 		return 0;
 	}
@@ -207,11 +237,12 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		return result;
 	if (hf_turn_try(&wrap->tx_owner, me) != HF_TURN_OURS &&
 	    !hf_wrap_take_tx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
+		*plain = hf_wrap_of(slot) == NULL;
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
 		return -1;
 	}
-	if (wrap->tx.fin || wrap->tx.bye || wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
-		result = broken_pipe(me, flags);
+	if (!hf_may_write(wrap))
+		result = hf_broken_pipe(me, flags);
 	else
 		result = write_on(slot, fd, iov, count, total, flags);
 	hf_turn_end(&wrap->tx_owner);

@@ -68,6 +68,7 @@ struct hf_slot {
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t forks;         /* hf_proc_forks() when it was made: else a child may share the socket */
+	_Atomic uint8_t wrap_tried;     /* it began wrapped; with wrap NULL it has become plain */
 	_Atomic uint8_t draining;       /* closed by the program; fd is the watchdog's duplicate */
 	_Atomic int epolls[4];          /* epoll descriptors it is registered with, plus one; 0: none */
 	_Atomic uint64_t cookie;        /* SO_COOKIE; 0 until first asked for */
@@ -86,6 +87,7 @@ struct hf_slot {
 	uint16_t tries;   /* of ending it, or of finding it again */
 	uint8_t dying;    /* enum hf_dying */
 	bool looked, asking;
+	bool turned_plain;    /* the plain event is due */
 	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */

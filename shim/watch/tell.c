@@ -4,6 +4,7 @@
 #include "sys.h"
 #include "watch/socket.h"
 
+#include <errno.h>
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -20,7 +21,8 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	event->has_role = atomic_load(&slot->has_role) != 0;
 	memcpy(&event->local, &slot->local, sizeof(slot->local));
 	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
-	if (hf_wrap_of(slot) != NULL && hf_wrap_of(slot)->told) {
+	/* Believed only once the handshake is over. */
+	if (hf_wrap_of(slot) != NULL && atomic_load(&hf_wrap_of(slot)->phase) == HF_PHASE_ON) {
 		const struct hf_wrap *wrap = hf_wrap_of(slot);
 
 		event->peer_prog = wrap->peer.prog;
@@ -89,6 +91,50 @@ void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_
 		return;
 	hf_event_init(&event, kind);
 	fill(&event, slot, evidence);
+	hf_report(&event);
+}
+
+void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind)
+{
+	struct hf_evidence evidence;
+
+	if (!hf_report_wanted(kind))
+		return;
+	if (slot->local.any.sa_family == 0)
+		hf_socket_names(slot, fd);
+	hf_tell_one(slot, kind, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+}
+
+static const char *why_failed(struct hf_slot *slot)
+{
+	static const char *const texts[] = {
+		[HF_WRAP_WHY_KEY] = "refused: the peer's HOLDFAST_KEY_FILE is another, or one side has none",
+		[HF_WRAP_WHY_VERSION] = "refused: the peer speaks another version of holdfast",
+		[HF_WRAP_WHY_BROKEN] = "refused: the peer's greeting makes no sense",
+		[HF_WRAP_WHY_REFUSED] = "the peer refused us: another key or none, or another version of holdfast",
+		[HF_WRAP_WHY_PLAIN] = "refused: the peer does not speak holdfast (HOLDFAST_FALLBACK=fail)",
+	};
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t why = wrap != NULL ? atomic_load(&wrap->why) : HF_WRAP_WHY_NONE;
+
+	return why < sizeof(texts) / sizeof(texts[0]) ? texts[why] : NULL;
+}
+
+void hf_tell_failed(struct hf_slot *slot, int fd)
+{
+	struct hf_evidence evidence;
+	struct hf_event event;
+	const char *why = why_failed(slot);
+
+	if (why == NULL && atomic_load(&slot->fate) != EPROTO)
+		return;
+	if (!hf_report_wanted(why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT))
+		return;
+	if (slot->local.any.sa_family == 0)
+		hf_socket_names(slot, fd);
+	hf_event_init(&event, why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT);
+	fill(&event, slot, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+	event.detail = why;
 	hf_report(&event);
 }
 

@@ -1,5 +1,6 @@
 /*
- * Telling what happened to a connection.  Watchdog thread only, except hf_tell_reset().
+ * Telling what happened to a connection.  Watchdog thread only, except hf_tell_now(), hf_tell_failed() and
+ * hf_tell_reset().
  */
 #ifndef HOLDFAST_WATCH_TELL_H
 #define HOLDFAST_WATCH_TELL_H
@@ -11,6 +12,13 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 
 /* Tell one event that no ruling gave: open, closed. EVIDENCE may be NULL. */
 void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence);
+
+/* The same from any thread, through FD. */
+void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind);
+
+/* A wrapped connection has just been failed: corrupt, or what was wrong with its handshake.  Any thread, at once, for
+ * the program may close it or end before the watchdog comes round. */
+void hf_tell_failed(struct hf_slot *slot, int fd);
 
 /* A hook saw the peer's reset through FD: told at once, for the program may end before the watchdog comes round. */
 void hf_tell_reset(struct hf_slot *slot, int fd);

@@ -249,6 +249,15 @@ static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct 
 	hf_socket_names(slot, fd);
 }
 
+static void pause_seen(struct hf_slot *slot, uint64_t now)
+{
+	if (slot->pause_seen == watch.pause_at)
+		return;
+	slot->pause_seen = watch.pause_at;
+	hf_judge_pause(&slot->judge, now);
+	hf_wrap_pause(slot, now);
+}
+
 static void established(struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
 {
 	if (evidence->state == HF_TCP_SYN_SENT || evidence->state == HF_TCP_CLOSE)
@@ -344,16 +353,30 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 	schedule(slot, ruling->next);
 }
 
-/* Closed by the program; its last bytes are on their way.  Not for ever: a peer that is gone takes none. */
+/* Closed by the program; its last bytes are on their way, for as long as the peer's kernel answers. */
 static void drain(struct hf_slot *slot, int fd, uint64_t now)
 {
 	enum { AGAIN_MS = 8 };
+	struct hf_evidence evidence;
+	struct hf_ruling ruling = {.gone = true};
 
-	if (slot->dying_since == 0)
-		slot->dying_since = now;
-	if (!hf_wrap_drained(slot, fd) && now - slot->dying_since < hf_runtime.policy.timeout) {
-		schedule(slot, now + AGAIN_MS);
-		return;
+	if (!hf_wrap_drained(slot, fd) && hf_socket_look(slot, fd, &evidence)) {
+		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
+
+		if (!slot->looked)
+			first_look(slot, now, fd, &evidence);
+		pause_seen(slot, now);
+		policy.abort_on_dead = true;
+		policy.stall_timeout = policy.half_close_timeout = 0;
+		hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+		ruling.events &= 1U << HF_EV_DEAD;
+		hf_tell(slot, now, &evidence, &ruling);
+		if (!ruling.end && !ruling.gone) {
+			if (ruling.ask)
+				hf_socket_ask(slot, fd);
+			schedule(slot, now + AGAIN_MS);
+			return;
+		}
 	}
 	hf_sys_close(fd);
 	schedule(slot, now + AGAIN_MS);
@@ -361,13 +384,58 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 	hf_watch_closed(slot);
 }
 
+/* The peer does not speak holdfast: from here on the connection is like any other, or a new one on the same socket. */
+static void turned_plain(struct hf_slot *slot, uint64_t now)
+{
+	atomic_store(&slot->wrap_tried, 0);
+	atomic_store(&slot->start, now);
+	slot->looked = false;
+	slot->turned_plain = true;
+}
+
+/* The handshake has connected the socket again: nothing known of its last life counts. */
+static void look_redialed(struct hf_slot *slot, uint64_t now)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap == NULL || atomic_exchange(&wrap->renew, 0) == 0)
+		return;
+	atomic_store(&slot->start, now);
+	slot->looked = false;
+}
+
+/* The plain event, once it is connected again. */
+static void look_plain(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence, struct hf_ruling *ruling)
+{
+	bool turning = atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL;
+
+	if (slot->turned_plain && evidence->state == HF_TCP_ESTABLISHED) {
+		slot->turned_plain = false;
+		ruling->events |= 1U << HF_EV_PLAIN;
+	}
+	if ((turning || slot->turned_plain) && ruling->next > now + 4 * WHEEL_TICK_MS)
+		ruling->next = now + 4 * WHEEL_TICK_MS;
+}
+
 /* The hidden channel's share of a look. */
 static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
 			 const struct hf_evidence *evidence, struct hf_ruling *ruling)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t phase;
 	uint64_t next;
 
+	if (wrap == NULL)
+		return; /* plain since a moment ago */
+	phase = atomic_load(&wrap->phase);
+	if (ruling->gone && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)) {
+		/* A peer that does not understand our HELLO may well reset the connection: that is what the fallback
+		 * is for, and the one that follows is judged afresh. */
+		*ruling = (struct hf_ruling){.next = now + WHEEL_TICK_MS};
+		slot->looked = false;
+	}
+	if (ruling->gone && ruling->reason == HF_WHY_RESET)
+		hf_wrap_vanished(slot, fd);
 	if (ruling->end || ruling->gone)
 		return;
 	next = hf_wrap_tend(slot, fd, now, evidence);
@@ -377,24 +445,14 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 		wrap->told = true;
 		ruling->events |= 1U << HF_EV_WRAPPED;
 	}
-	if (atomic_exchange(&wrap->renew, 0) != 0) {
-		slot->looked = false;
-		ruling->events |= 1U << HF_EV_PLAIN;
-	}
-	if (hf_wrap_hung(slot, now, policy->timeout, evidence)) {
-		ruling->events |= 1U << HF_EV_DEAD;
-		ruling->reason = HF_WHY_HUNG;
-		ruling->silent = now - wrap->session.heard_at;
-		ruling->end = policy->abort_on_dead;
-	}
+	hf_wrap_judge(slot, now, policy, evidence, ruling);
 }
 
 /* A hook has refused to go on: whatever was judged, this is the end. */
 static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 {
-	int error = atomic_exchange(&slot->failed, 0);
-
-	ruling->events = error == EPROTO ? 1U << HF_EV_CORRUPT : 0;
+	atomic_store(&slot->failed, 0);
+	ruling->events = 0; /* hf_tell_failed() has told */
 	ruling->reason = HF_WHY_NONE;
 	ruling->end = true;
 	ruling->gone = false;
@@ -402,7 +460,7 @@ static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 
 static void look(struct hf_slot *slot, uint64_t now)
 {
-	struct hf_policy policy = hf_runtime.policy;
+	struct hf_policy policy = hf_runtime.policy, own;
 	struct hf_evidence evidence;
 	struct hf_ruling ruling;
 	int fd = atomic_load(&slot->fd);
@@ -422,20 +480,22 @@ static void look(struct hf_slot *slot, uint64_t now)
 		return;
 	}
 	slot->tries = 0;
+	if (atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL)
+		turned_plain(slot, now);
+	look_redialed(slot, now);
 	if (!slot->looked)
 		first_look(slot, now, fd, &evidence);
 	established(slot, fd, &evidence);
-	if (slot->pause_seen != watch.pause_at) {
-		slot->pause_seen = watch.pause_at;
-		hf_judge_pause(&slot->judge, now);
-	}
+	pause_seen(slot, now);
 	if (slot->timeout != 0)
 		policy.timeout = slot->timeout;
 	if (atomic_load(&slot->lent) != 0)
 		policy.data_timeout = atomic_load(&slot->program_user_timeout);
-	hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+	own = hf_wrap_policy(slot, &policy);
+	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
 	if (hf_wrap_of(slot) != NULL)
 		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
+	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)
 		fail(slot, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
@@ -465,7 +525,7 @@ static void read_mail(uint64_t now)
 			watch.watched++;
 			slot->counted = true;
 			slot->node = (struct hf_wheel_node){0};
-			slot->looked = slot->asking = slot->resting = false;
+			slot->looked = slot->asking = slot->resting = slot->turned_plain = false;
 			slot->dying = HF_DYING_NO;
 			atomic_store(&slot->start, now);
 			schedule(slot, now + (hf_wrap_of(slot) != NULL ? WHEEL_TICK_MS : grace()));

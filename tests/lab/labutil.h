@@ -94,6 +94,7 @@ static inline const char *error_name(int error)
 		     {ENETUNREACH, "ENETUNREACH"},
 		     {ENOTCONN, "ENOTCONN"},
 		     {EPIPE, "EPIPE"},
+		     {EPROTO, "EPROTO"},
 		     {ETIMEDOUT, "ETIMEDOUT"}};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -1,0 +1,34 @@
+/*
+ * What the waiting calls have in common: one deadline for a wait that is taken up again, and the sieve that takes back
+ * readiness that is only protocol.
+ */
+#ifndef HOLDFAST_IO_WAIT_H
+#define HOLDFAST_IO_WAIT_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+enum { HF_READABLE = POLLIN | POLLRDNORM };
+
+/* When TIMEOUT from now is over, us; UINT64_MAX: never.  Only for one that is hf_sane(). */
+uint64_t hf_deadline(const struct timespec *timeout);
+
+/* What is left until then; returns LEFT. */
+const struct timespec *hf_left(uint64_t until, struct timespec *left);
+
+/* Whether the kernel would take TIMEOUT; NULL is for ever. */
+bool hf_sane(const struct timespec *timeout);
+
+/* A millisecond, where only time can bring something new. */
+void hf_pause(void);
+
+/*
+ * The kernel says REVENTS of FD, for which the program asked EVENTS (as in poll(2)): what the program should see.
+ * ONCE: the kernel will not say it again (edge-triggered, one-shot): nothing may be taken back unless what caused it
+ * is known and gone.  *PAUSE is set where looking again at once would find the same.
+ */
+short hf_sift(int fd, short events, short revents, bool once, bool *pause);
+
+#endif

@@ -1,0 +1,274 @@
+/*
+ * epoll(7).  Registrations are recorded as they pass, so that an event, which carries nothing but the program's data,
+ * can be traced to its descriptor; an event that cannot, or not with certainty, goes through as it is.  Nothing the
+ * program registered is ever changed.
+ */
+#include "io/gate.h"
+#include "io/wait.h"
+#include "io/wrap_inner.h"
+#include "sys.h"
+
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+/* One for each pair of epoll descriptor and data. */
+struct registration {
+	uint64_t data;
+	int epfd;
+	int fd;
+	uint32_t events;
+	hf_fd_entry entry; /* what the map said of FD */
+	bool used;
+	bool shared; /* more than one descriptor has been registered with this data: never traced */
+};
+
+enum { BITS = 16, SIZE = 1 << BITS, PROBES = 16 };
+
+static struct registration *table; /* SIZE, mapped when the first wrapped connection is registered */
+static _Atomic bool recording;
+static bool overflowed;        /* some registration is not on record: nothing is certain any more */
+static _Atomic uint32_t owner; /* turn: the table, and the order of what it says and what the kernel was told */
+
+static bool wrap_possible(void)
+{
+	return hf_on() && (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0);
+}
+
+/* Whether the number still stands for what was registered. */
+static bool current(const struct registration *r)
+{
+	hf_fd_entry now = hf_fdmap_get(r->fd);
+
+	/* Registered between socket(2) and connect(2). */
+	return now == r->entry || (r->entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) && HF_FD_KIND(now) == HF_FD_SLOT);
+}
+
+static struct registration *find(int epfd, uint64_t data, bool make)
+{
+	uint64_t hash = (data ^ (uint64_t)(unsigned)epfd << 32) * 0x9e3779b97f4a7c15U; /* 2^64 / golden ratio */
+	struct registration *room = NULL;
+
+	for (unsigned i = 0; i < PROBES; i++) {
+		struct registration *r = &table[((hash >> (64 - BITS)) + i) % SIZE];
+
+		if (r->used && r->data == data && r->epfd == epfd)
+			return r;
+		if (room == NULL && (!r->used || !current(r)))
+			room = r;
+	}
+	if (make && room != NULL)
+		*room = (struct registration){.data = data, .epfd = epfd, .fd = -1, .used = true};
+	return make ? room : NULL;
+}
+
+/* The turn is ours. */
+static void record(int epfd, int fd, const struct epoll_event *event)
+{
+	struct registration *r;
+
+	if (table == NULL) {
+		void *room = hf_sys_mmap(NULL, SIZE * sizeof(*table), PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (hf_sys_failed(room)) {
+			overflowed = true;
+			return;
+		}
+		table = room;
+		atomic_store(&recording, true);
+	}
+	r = find(epfd, event->data.u64, true);
+	if (r == NULL) {
+		overflowed = true;
+		return;
+	}
+	if (r->fd != fd) {
+		r->shared = r->fd >= 0 && (r->shared || current(r));
+		r->fd = fd;
+	}
+	r->events = event->events;
+	r->entry = hf_fdmap_get(fd);
+}
+
+/* Where a wrapped connection is registered: a drained one must leave there first (io/wrap_close.c). */
+static void note_epoll(struct hf_slot *slot, int epfd)
+{
+	enum { ROOM = sizeof(slot->epolls) / sizeof(slot->epolls[0]) };
+
+	for (size_t i = 0; i < ROOM; i++) {
+		int none = 0;
+
+		if (atomic_compare_exchange_strong(&slot->epolls[i], &none, epfd + 1) || none == epfd + 1)
+			return;
+	}
+	atomic_store(&slot->epolls[ROOM - 1], -1); /* too many */
+}
+
+int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	struct hf_slot *slot;
+	int refused, result, error;
+
+	hf_real_ready();
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	if (!wrap_possible() || hf_proc_borrowed())
+		return hf_real.epoll_ctl(epfd, op, fd, event);
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	result = hf_real.epoll_ctl(epfd, op, fd, event);
+	error = errno;
+	/* The kernel has taken it, so it can be read. */
+	if (result == 0 && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD))
+		record(epfd, fd, event);
+	if (result == 0 && op == EPOLL_CTL_ADD && slot != NULL && hf_wrap_of(slot) != NULL)
+		note_epoll(slot, epfd);
+	hf_turn_end(&owner);
+	errno = error;
+	return result;
+}
+
+/* The wrapped connection EVENT is of. False: not to be told, or none. */
+static bool traced(int epfd, const struct epoll_event *event, struct registration *out)
+{
+	struct registration *r;
+	struct hf_slot *slot;
+	bool found;
+
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	r = overflowed ? NULL : find(epfd, event->data.u64, false);
+	found = r != NULL && !r->shared && current(r);
+	if (found) {
+		r->entry = hf_fdmap_get(r->fd);
+		*out = *r;
+	}
+	hf_turn_end(&owner);
+	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
+		return false;
+	slot = hf_slot_of(out->entry);
+	return slot != NULL && hf_wrap_of(slot) != NULL;
+}
+
+/*
+ * The event that has disarmed a one-shot registration was only protocol, which is gone.  The same registration once
+ * more arms it again and shows whatever has come meanwhile (epoll_ctl(2), EPOLL_CTL_MOD); unless the program has
+ * changed it since.
+ */
+static void rearm(const struct registration *seen)
+{
+	struct registration *r;
+
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	r = find(seen->epfd, seen->data, false);
+	if (r != NULL && !r->shared && r->fd == seen->fd && r->events == seen->events && current(r)) {
+		struct epoll_event event = {.events = r->events, .data.u64 = r->data};
+
+		(void)hf_sys_epoll_ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &event);
+	}
+	hf_turn_end(&owner);
+}
+
+/* How many of COUNT events are left when those that are only protocol are taken out. */
+static int sift_events(int epfd, struct epoll_event *events, int count, bool *pause)
+{
+	int left = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct registration r;
+		uint32_t seen = events[i].events;
+		short kept;
+
+		if (traced(epfd, &events[i], &r)) {
+			kept = hf_sift(r.fd, (short)(r.events & 0x3fffU), (short)(seen & 0x3fffU),
+				       (r.events & (EPOLLET | EPOLLONESHOT)) != 0, pause);
+			events[i].events = (seen & ~0x3fffU) | (uint32_t)(unsigned short)kept;
+			if (kept == 0) {
+				if ((r.events & EPOLLONESHOT) != 0)
+					rearm(&r);
+				continue;
+			}
+		}
+		if (left != i)
+			events[left] = events[i];
+		left++;
+	}
+	return left;
+}
+
+enum flavour { WAIT, PWAIT, PWAIT2 };
+
+/* LEFT: NULL is for ever. */
+static int wait_again(enum flavour flavour, int epfd, struct epoll_event *events, int room, const struct timespec *left,
+		      const sigset_t *mask)
+{
+	long long ms = left == NULL ? -1 : left->tv_sec * 1000LL + (left->tv_nsec + 999999) / 1000000;
+
+	if (flavour == PWAIT2)
+		return hf_real.epoll_pwait2(epfd, events, room, left, mask);
+	if (ms > INT32_MAX)
+		ms = INT32_MAX;
+	if (flavour == PWAIT)
+		return hf_real.epoll_pwait(epfd, events, room, (int)ms, mask);
+	return hf_real.epoll_wait(epfd, events, room, (int)ms);
+}
+
+static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
+		       const struct timespec *timeout, const sigset_t *mask)
+{
+	uint64_t until = hf_deadline(timeout);
+	struct timespec left;
+	const struct timespec *limit = timeout;
+
+	for (;;) {
+		bool pause = false;
+		int error = errno, count = wait_again(flavour, epfd, events, room, limit, mask);
+
+		/* Registered while we slept, perhaps. */
+		if (count <= 0 || !atomic_load(&recording))
+			return count;
+		count = sift_events(epfd, events, count, &pause);
+		errno = error;
+		if (count > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
+			return count;
+		if (pause)
+			hf_pause();
+		if (timeout != NULL)
+			limit = hf_left(until, &left);
+	}
+}
+
+static struct timespec milliseconds(int timeout)
+{
+	return (struct timespec){timeout / 1000, (long)(timeout % 1000) * 1000000};
+}
+
+int hf_epoll_wait(int epfd, struct epoll_event *events, int room, int timeout)
+{
+	struct timespec limit = milliseconds(timeout);
+
+	hf_real_ready();
+	if (!wrap_possible() || hf_proc_borrowed())
+		return hf_real.epoll_wait(epfd, events, room, timeout);
+	return wait_sifted(WAIT, epfd, events, room, timeout < 0 ? NULL : &limit, NULL);
+}
+
+int hf_epoll_pwait(int epfd, struct epoll_event *events, int room, int timeout, const sigset_t *mask)
+{
+	struct timespec limit = milliseconds(timeout);
+
+	hf_real_ready();
+	if (!wrap_possible() || hf_proc_borrowed())
+		return hf_real.epoll_pwait(epfd, events, room, timeout, mask);
+	return wait_sifted(PWAIT, epfd, events, room, timeout < 0 ? NULL : &limit, mask);
+}
+
+int hf_epoll_pwait2(int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
+		    const sigset_t *mask)
+{
+	hf_real_ready();
+	if (hf_real.epoll_pwait2 == NULL) {
+		errno = ENOSYS;
+		return -1;
+	}
+	if (!wrap_possible() || hf_proc_borrowed() || !hf_sane(timeout))
+		return hf_real.epoll_pwait2(epfd, events, room, timeout, mask);
+	return wait_sifted(PWAIT2, epfd, events, room, timeout, mask);
+}

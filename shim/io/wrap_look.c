@@ -1,0 +1,148 @@
+/*
+ * Looking at a wrapped connection without reading from it: what poll(2), FIONREAD and SO_RCVLOWAT need to know.
+ */
+#include "io/wrap_inner.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+enum { PEEK_ROOM = 64 * 1024 };
+
+/* What is waiting, as far as PEEK_ROOM reaches: program bytes, and whether an end is behind them. The turn is ours. */
+static size_t look_ahead(struct hf_wrap *wrap, int fd, uint8_t *room, size_t size, bool *end)
+{
+	struct hf_rx copy = wrap->rx;
+	struct hf_rx_news news;
+	long got = hf_sys_recvfrom(fd, room, size, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	size_t bytes = got > 0 ? hf_rx_squeeze(&copy, room, (size_t)got, &news) : 0;
+
+	*end = got == 0 || copy.fin || copy.bye || copy.corrupt;
+	return bytes;
+}
+
+static size_t count_ahead(struct hf_wrap *wrap, int fd, bool *end)
+{
+	uint8_t *room = hf_sys_mmap(NULL, PEEK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t bytes = 0;
+
+	*end = true;
+	if (!hf_sys_failed(room)) {
+		bytes = look_ahead(wrap, fd, room, PEEK_ROOM, end);
+		hf_sys_munmap(room, PEEK_ROOM);
+	}
+	return bytes;
+}
+
+/*
+ * SO_RCVLOWAT: whether what is there is as much as the program asked for.  If not, the kernel's own mark is put just
+ * above it, so that a wait sleeps until more comes.
+ */
+static bool above_mark(struct hf_wrap *wrap, int fd)
+{
+	int low = atomic_load(&wrap->low_water), waiting = 0;
+	bool end;
+	size_t bytes;
+
+	if (low <= 1 || wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0)
+		return true;
+	(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
+	bytes = count_ahead(wrap, fd, &end);
+	if (end || bytes >= (size_t)low || waiting >= PEEK_ROOM)
+		return true;
+	waiting += 1;
+	atomic_store(&wrap->low_raised, 1);
+	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &waiting, sizeof(waiting));
+	return false;
+}
+
+enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
+{
+	enum { PATIENCE_MS = 10 }; /* the watchdog's turns are short; a reader's may last */
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+	enum hf_look look = HF_LOOK_READY;
+
+	if (wrap == NULL || atomic_load(&slot->fate) != 0)
+		return HF_LOOK_READY;
+	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
+		return atomic_load(&slot->fate) != 0 ? HF_LOOK_READY : HF_LOOK_BUSY;
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
+		enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+
+		if (shake != HF_SHAKE_ON) {
+			hf_turn_end(&wrap->rx_owner);
+			return shake == HF_SHAKE_WAIT    ? HF_LOOK_NOTHING
+			       : shake == HF_SHAKE_AGAIN ? HF_LOOK_BUSY
+							 : HF_LOOK_READY;
+		}
+	}
+	if (hf_wrap_swallow(slot, fd) == 0 || !above_mark(wrap, fd))
+		look = HF_LOOK_NOTHING;
+	hf_turn_end(&wrap->rx_owner);
+	return look;
+}
+
+/* Whether an end is on its way to the program behind a few bytes it has not read. */
+static bool end_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
+{
+	uint8_t room[2048];
+	int waiting = 0;
+	bool end = false;
+
+	if (hf_sys_ioctl(fd, SIOCINQ, &waiting) < 0 || waiting < HF_HEADER_SIZE || waiting > (int)sizeof(room) ||
+	    !hf_wrap_take_rx(slot, fd, hf_turn_me(), 0))
+		return false;
+	(void)look_ahead(wrap, fd, room, sizeof(room), &end);
+	hf_turn_end(&wrap->rx_owner);
+	return end;
+}
+
+static bool written_out(const struct hf_wrap *wrap)
+{
+	return wrap->tx.fin || wrap->tx.bye || wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0;
+}
+
+short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool in, out;
+
+	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
+		return 0;
+	out = written_out(wrap);
+	in = wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0;
+	if (!in && (ahead || out))
+		in = end_ahead(slot, wrap, fd);
+	return (short)((in ? POLLIN | POLLRDNORM | POLLRDHUP : 0) | (out ? POLLOUT | POLLWRNORM : 0) |
+		       (in && out ? POLLHUP : 0));
+}
+
+bool hf_wrap_over(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && !wrap->shut_after_queue && (hf_wrap_ends(slot, fd, true) & POLLHUP) != 0;
+}
+
+int hf_wrap_readable(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_me();
+	int bytes = 0;
+	bool end;
+
+	if (hf_wrap_look(slot, fd) == HF_LOOK_BUSY)
+		return 0;
+	/* It may have become plain, or be below the mark. */
+	if ((wrap = hf_wrap_of(slot)) == NULL)
+		return -1;
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || !hf_wrap_take_rx(slot, fd, me, 0))
+		return 0;
+	bytes = (int)count_ahead(wrap, fd, &end);
+	hf_turn_end(&wrap->rx_owner);
+	return bytes;
+}
