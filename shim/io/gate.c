@@ -106,7 +106,6 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		atomic_store(&slot->fate, ETIMEDOUT);
 		atomic_store(&slot->guard, 0);
 		hf_watch_poke(slot);
-		fate = ETIMEDOUT;
 		/* This once the program gets the kernel's own word, EHOSTUNREACH for example. */
 		errno = error;
 		return result;

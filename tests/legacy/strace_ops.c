@@ -189,29 +189,27 @@ static void short_lived(void)
 	}
 }
 
-static void true_timeouts(void)
+static void run_timeouts(int fd)
 {
 	char number[16];
 	pid_t pid;
 
+	snprintf(number, sizeof(number), "%d", fd);
+	pid = fork();
+	if (pid == 0) {
+		unsetenv("LD_PRELOAD");
+		execl(self, self, "timeouts", number, (char *)NULL);
+		_exit(127);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+static void true_timeouts(void)
+{
 	fflush(stdout);
 	phase("child");
-	snprintf(number, sizeof(number), "%d", two);
-	pid = fork();
-	if (pid == 0) {
-		unsetenv("LD_PRELOAD");
-		execl(self, self, "timeouts", number, (char *)NULL);
-		_exit(127);
-	}
-	waitpid(pid, NULL, 0);
-	snprintf(number, sizeof(number), "%d", one);
-	pid = fork();
-	if (pid == 0) {
-		unsetenv("LD_PRELOAD");
-		execl(self, self, "timeouts", number, (char *)NULL);
-		_exit(127);
-	}
-	waitpid(pid, NULL, 0);
+	run_timeouts(two);
+	run_timeouts(one);
 }
 
 static int print_timeouts(int fd)

@@ -19,6 +19,10 @@ environment() { # environment MODE
 	printf '%s\n' "LD_PRELOAD=${BESIDE_FIRST:+$BESIDE_FIRST }$LIB${BESIDE_LAST:+ $BESIDE_LAST}" \
 		HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json \
 		"HOLDFAST_REPORT=$sink"
+	case $behaviour in
+	redial) echo HOLDFAST_CONNECT_TIMEOUT=1s ;; # never reached, but set and taken back
+	cancelled_close) echo HOLDFAST_TIMEOUT=2s ;; # looked at often
+	esac
 	case $1 in
 	probe) echo HOLDFAST_MODE=probe ;;
 	off) echo HOLDFAST_MODE=off ;;
