@@ -50,7 +50,7 @@ struct hf_session {
 	uint64_t arrived, unread, received; /* at the last look */
 	uint64_t undelivered;               /* at the last look at SIOCOUTQ, but for beats at its end */
 	uint64_t heard_at;                  /* when a byte last came from the peer's shim */
-	uint64_t held_at;       /* when bytes of the peer's last waited unread: our window may have been shut until then */
+	uint64_t held_at;                   /* when bytes of the peer's last waited unread */
 	uint64_t peer_time_us;              /* TIME of the peer's last BEAT, to echo */
 	uint64_t peer_came_us;              /* when it came, our clock */
 	uint32_t rtt_us;                    /* smoothed round trip of beats, 0: unknown */
@@ -143,8 +143,8 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
  * dead/hung: the peer's shim owes a beat and nothing came from it for TIMEOUT (ours, as we told it in HELLO; twice the
  * peer's pace if that is longer), although nothing else moved either.  The caller sees to it that the peer's kernel
  * answers.  Not while INSIDE a frame of the peer's (!hf_rx_between(): it cannot beat), nor while UNREAD bytes of the
- * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its last word.  Once
- * they are read the peer has a fresh timeout.
+ * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its
+ * last word.  Once they are read the peer has a fresh timeout.
  */
 bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t timeout, bool inside, bool unread);
 

@@ -257,7 +257,7 @@ static void established(struct hf_slot *slot, int fd, const struct hf_evidence *
 /* The number no longer leads to the socket: closed where we could not see it. */
 static void lost(struct hf_slot *slot, int fd, uint64_t now)
 {
-	enum { AGAIN_MS = 100, MOST = 100 };
+	enum { AGAIN_MS = 100, MOST = 30 };
 
 	/* The close may just be under way; its hook will tell.  A duplicate may be left. Either way look again. */
 	schedule(slot, now + AGAIN_MS);
