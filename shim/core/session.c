@@ -114,6 +114,7 @@ void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, ui
 	if (undelivered != session->undelivered)
 		session->moved_at = now;
 	session->undelivered = undelivered;
+	session->waiting = outq > 0;
 }
 
 void hf_session_arrived(struct hf_session *session, uint64_t now, uint64_t arrived, uint64_t unread, uint64_t received)
@@ -170,7 +171,7 @@ bool hf_session_beat_owed(const struct hf_session *session, uint64_t now)
 {
 	if (!hf_session_may_speak(session))
 		return false;
-	return session->state == HF_S_CLOSING || now >= session->beat_due;
+	return session->state == HF_S_CLOSING || (now >= session->beat_due && !session->waiting);
 }
 
 void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t received, uint32_t unread,

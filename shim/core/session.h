@@ -41,6 +41,7 @@ struct hf_session {
 	bool peer_done; /* BYE or the kernel's FIN came: no byte will come, and none need be sent */
 	bool we_done;   /* BYE sent: the program is gone, what is left is delivery */
 	bool mute;      /* our kernel direction is shut: no frame can follow */
+	bool waiting;   /* bytes of ours were not yet acknowledged at the last look */
 	bool last_beat; /* in CLOSING: our last frame is out */
 	/* Beats.  Times in ms, but *_us, on one monotonic clock of the caller: ms is us / 1000. */
 	uint64_t beat_seq; /* of the last BEAT sent */
@@ -111,7 +112,8 @@ void hf_session_moved(struct hf_session *session, uint64_t now, bool received);
 
 /*
  * A look at SIOCOUTQ: OUTQ bytes are not yet acknowledged, TAIL is that of hf_tx.  While something other than beats of
- * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.
+ * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.  Nor do we
+ * owe one while anything waits: beats that pile up before a shut window would come in a heap that looks like data.
  */
 void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail);
 

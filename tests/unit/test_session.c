@@ -149,6 +149,11 @@ static void who_beats(void **state)
 	hf_session_peer_done(&session);
 	assert_false(hf_session_beat_owed(&session, 100000));
 	session = fresh();
+	hf_session_outq(&session, 1000, 72, 72); /* one is still on its way */
+	assert_false(hf_session_beat_owed(&session, 100000));
+	hf_session_outq(&session, 1000, 0, 72);
+	assert_true(hf_session_beat_owed(&session, 100000));
+	session = fresh();
 	hf_session_shut_sent(&session);
 	assert_int_equal(session.state, HF_S_FIN_WAIT);
 	assert_false(hf_session_beat_owed(&session, 100000) || hf_session_hung(&session, 100000, 15000, false, false));
