@@ -192,12 +192,17 @@ int hf_listen(int fd, int backlog)
 
 int hf_shutdown(int fd, int how)
 {
-	int refused;
+	struct hf_slot *slot;
+	int refused, result;
 
 	hf_real_ready();
-	if (hf_gate(fd, HF_OTHER, &refused) != NULL && refused != 0) {
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused != 0) {
 		errno = refused;
 		return -1;
 	}
-	return hf_real.shutdown(fd, how);
+	result = hf_real.shutdown(fd, how);
+	if (slot != NULL && result == 0)
+		hf_watch_poke(slot); /* half-closed from now on, not from the next look */
+	return result;
 }

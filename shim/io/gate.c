@@ -110,6 +110,8 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		errno = error;
 		return result;
 	}
+	if (fate == 0 && result == 0 && way == HF_READS && atomic_exchange(&slot->end_seen, 1) == 0)
+		hf_watch_poke(slot); /* the peer has closed its half: to be seen now, not at the next look */
 	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word.  And a
 	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
 	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE) {

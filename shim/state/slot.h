@@ -68,6 +68,7 @@ struct hf_slot {
 	_Atomic uint32_t next;      /* link of the free list or of the watchdog's mail */
 	_Atomic uint8_t mailed;     /* it is in the watchdog's mail, or must not be put there any more */
 	_Atomic uint8_t told_reset; /* the reset has been told, by a hook or by the watchdog */
+	_Atomic uint8_t end_seen;   /* a read has met the end of file */
 
 	/* The watchdog's. */
 	struct hf_wheel_node node;

@@ -19,7 +19,7 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	event->has_role = atomic_load(&slot->has_role) != 0;
 	memcpy(&event->local, &slot->local, sizeof(slot->local));
 	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
-	if (evidence == NULL)
+	if (evidence == NULL || evidence->state == HF_TCP_SYN_SENT)
 		return;
 	event->rtt_us = evidence->rtt_us;
 	if (hf_sys_ioctl(event->fd, SIOCOUTQ, &queued) == 0)

@@ -23,6 +23,7 @@ enum {
 	WHEEL_TICK_MS = 4,      /* a jiffy at CONFIG_HZ=250: the kernel's own ages are no finer */
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
+	MOST_PROBES = 100,      /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
 	REST_MS = 10000,        /* the longest sleep, for that check */
 	LATE_MS = 500,          /* woken so much later than asked for: we were stopped, or the machine slept */
 };
@@ -302,7 +303,7 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		const struct hf_ruling *ruling)
 {
 	hf_tell(slot, now, evidence, ruling);
-	if ((ruling->events & 1U << HF_EV_DEAD) != 0 && !ruling->end && !ruling->gone) {
+	if (slot->judge.dead && !ruling->end && !ruling->gone && !slot->resting && evidence->probes > MOST_PROBES) {
 		/* Told and left alone: the kernel's limit on unanswered probes must not end it in our place. */
 		hf_socket_restore(slot, fd);
 		slot->resting = true;
