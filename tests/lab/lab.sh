@@ -209,6 +209,10 @@ topology() {
 				echo 1 >/proc/sys/net/ipv6/conf/all/forwarding' &&
 			in_ns r nft 'add table inet lab; add chain inet lab forward { type filter hook forward priority 0; }'
 	} || give_up topology "could not be made"
+	# The hosts get to know each other (ARP, neighbour discovery) before anything is timed: a SYN that waits for that
+	# counts as a round trip of a second, and the kernel then retransmits that much later.
+	in_ns c timeout 10 bash -c "(: </dev/tcp/$SERVER4/9); (: </dev/tcp/$SERVER6/9)" 2>/dev/null
+	true
 }
 
 # Bring a fault about and note when, in $FAULT_AT.
