@@ -94,7 +94,8 @@ programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(BENCH)
 
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)
-tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink
+tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink \
+	       $(BUILD)/tests/unit/test_sink_given
 sanitized:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs
@@ -112,6 +113,25 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/run
+
+# Each target runs on its corpus and then on what libFuzzer makes of it, for FUZZ_SECONDS.  What it finds new stays in
+# $(BUILD)/fuzz.  FUZZ_CC must be a clang with libFuzzer (Debian: clang and libclang-rt-dev).
+FUZZ_CC      ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_CORE    := $(sort $(wildcard shim/core/*.c))
+fuzz: ## fuzz what reads from the network, FUZZ_SECONDS (60) each
+	@mkdir -p $(BUILD)/fuzz
+	@echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n){return !d && n;}' | \
+		$(FUZZ_CC) -fsanitize=fuzzer -x c - -o $(BUILD)/fuzz/probe 2>/dev/null || { \
+		echo 'fuzz: $(FUZZ_CC) with libFuzzer is missing (Debian: apt-get install clang libclang-rt-14-dev)' >&2; exit 1; }
+	@set -e; for name in $(FUZZ); do \
+		mkdir -p $(BUILD)/fuzz/$$name; \
+		$(FUZZ_CC) $(CPPFLAGS) $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
+			-fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name.run tests/fuzz/$$name.c $(FUZZ_CORE) $(BSD_A); \
+		$(BUILD)/fuzz/$$name.run -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 \
+			-artifact_prefix=$(BUILD)/fuzz/$$name- $(BUILD)/fuzz/$$name tests/fuzz/corpus/$$name; \
+	done
 
 clean: ## remove what was built
 	rm -rf $(BUILD)
@@ -153,7 +173,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tools/*.sh tests/*/*.sh tests/*/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tests/*/*.sh tests/*/*.test))
 LINTS    := format tidy cppcheck shell man
 need      = command -v $(1) >/dev/null || { echo "lint: $(1) is missing (Debian: apt-get install $(1))" >&2; exit 1; }
 lint: ## formatting and static analysis (installs nothing, names what is missing)
@@ -179,7 +199,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs asan-programs tsan-programs sanitized test bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -11,7 +11,7 @@ set -u
 # The one list.
 BUILD='libbsd-dev libmd-dev libcmocka-dev'
 TEST='iproute2 nftables redis-server redis-tools nginx-light curl netcat-openbsd openssl python3 perl socat procps
-	libjemalloc2 strace'
+	libjemalloc2 strace mandoc'
 SERVICES='redis-server nginx'
 
 case ${1:-all} in
@@ -95,7 +95,7 @@ fi
 
 apt() {
 	$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 \
-		-o APT::Install-Recommends=false "$@" </dev/null
+		-o APT::Install-Recommends=false -o Dpkg::Use-Pty=0 "$@" </dev/null
 }
 apt update || echo "deps: apt-get update failed; trying with the lists there are" >&2
 if ! apt install $lack; then

@@ -71,7 +71,7 @@ enum hf_frame_type {
 	HF_FRAME_DATA = 1,  /* program bytes */
 	HF_FRAME_BEAT = 2,  /* HF_BEAT_SIZE bytes */
 	HF_FRAME_FIN = 3,   /* the program has shut down writing; nothing but BEAT, BYE and ACK follows; no payload */
-	HF_FRAME_BYE = 4,   /* last close: do not resume; no payload; also ends the direction like a FIN; nothing follows */
+	HF_FRAME_BYE = 4,   /* last close: do not resume; no payload; ends the direction like a FIN; nothing follows */
 	HF_FRAME_ACK = 5,   /* 8 bytes: program bytes received, for the resume ledger */
 	HF_FRAME_PROOF = 6, /* HF_CHECK_SIZE bytes: HMAC over both HELLOs' nonces, client then server; keyed only */
 };

@@ -14,23 +14,25 @@
 #endif
 
 /* The entry for byte I when A ... H are those for its bits, lowest first. */
-#define BIT(i, n, x)                    ((i) >> (n)&1 ? (x) : 0)
-#define SUM(i, a, b, c, d, e, f, g, h)                                                                                 \
-	(BIT(i, 0, a) ^ BIT(i, 1, b) ^ BIT(i, 2, c) ^ BIT(i, 3, d) ^ BIT(i, 4, e) ^ BIT(i, 5, f) ^ BIT(i, 6, g) ^      \
+#define BIT(i, n, x) ((i) >> (n)&1 ? (x) : 0)
+#define SUM(i, a, b, c, d, e, f, g, h)                                                                            \
+	(BIT(i, 0, a) ^ BIT(i, 1, b) ^ BIT(i, 2, c) ^ BIT(i, 3, d) ^ BIT(i, 4, e) ^ BIT(i, 5, f) ^ BIT(i, 6, g) ^ \
 	 BIT(i, 7, h))
-#define FOUR(i, ...)    SUM(i, __VA_ARGS__), SUM(i + 1, __VA_ARGS__), SUM(i + 2, __VA_ARGS__), SUM(i + 3, __VA_ARGS__)
-#define SIXTEEN(i, ...) FOUR(i, __VA_ARGS__), FOUR(i + 4, __VA_ARGS__), FOUR(i + 8, __VA_ARGS__), FOUR(i + 12, __VA_ARGS__)
-#define SIXTY4(i, ...)                                                                                                 \
-	SIXTEEN(i, __VA_ARGS__), SIXTEEN(i + 16, __VA_ARGS__), SIXTEEN(i + 32, __VA_ARGS__), SIXTEEN(i + 48, __VA_ARGS__)
-#define TABLE(...)                                                                                                     \
-	{                                                                                                              \
-		SIXTY4(0, __VA_ARGS__), SIXTY4(64, __VA_ARGS__), SIXTY4(128, __VA_ARGS__), SIXTY4(192, __VA_ARGS__)    \
+#define FOUR(i, ...) SUM(i, __VA_ARGS__), SUM(i + 1, __VA_ARGS__), SUM(i + 2, __VA_ARGS__), SUM(i + 3, __VA_ARGS__)
+#define SIXTEEN(i, ...) \
+	FOUR(i, __VA_ARGS__), FOUR(i + 4, __VA_ARGS__), FOUR(i + 8, __VA_ARGS__), FOUR(i + 12, __VA_ARGS__)
+#define SIXTY4(i, ...)                                                                       \
+	SIXTEEN(i, __VA_ARGS__), SIXTEEN(i + 16, __VA_ARGS__), SIXTEEN(i + 32, __VA_ARGS__), \
+		SIXTEEN(i + 48, __VA_ARGS__)
+#define TABLE(...)                                                                                                  \
+	{                                                                                                           \
+		SIXTY4(0, __VA_ARGS__), SIXTY4(64, __VA_ARGS__), SIXTY4(128, __VA_ARGS__), SIXTY4(192, __VA_ARGS__) \
 	}
 
 uint32_t hf_crc32c(uint32_t crc, const void *data, size_t size)
 {
-	static const uint32_t table[256] = TABLE(0xf26b8303, 0xe13b70f7, 0xc79a971f, 0x8ad958cf, 0x105ec76f, 0x20bd8ede,
-						 0x417b1dbc, 0x82f63b78);
+	static const uint32_t table[256] =
+		TABLE(0xf26b8303, 0xe13b70f7, 0xc79a971f, 0x8ad958cf, 0x105ec76f, 0x20bd8ede, 0x417b1dbc, 0x82f63b78);
 	const uint8_t *byte = data;
 
 	crc = ~crc;

@@ -38,7 +38,7 @@ struct hf_rx {
 	uint32_t payload;  /* bytes of the open frame still to come */
 	uint8_t have;      /* bytes of the header or control payload in part[] */
 	uint8_t type;      /* of the open frame, 0: between frames or inside a header */
-	bool proof_due;    /* set by a keyed server before the first frame: that must be a PROOF, which no other may be */
+	bool proof_due; /* set by a keyed server before the first frame: that must be a PROOF, which no other may be */
 	bool fin, bye, corrupt;
 	bool ended; /* nothing at all may follow: BYE, or a FIN that answered ours */
 	uint8_t part[HF_BEAT_SIZE];

@@ -71,7 +71,8 @@ void hf_proof_make(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const u
 		   const uint8_t server_nonce[HF_NONCE_SIZE])
 {
 	static const char label[] = "holdfast proof";
-	struct part parts[3] = {{label, sizeof label - 1}, {client_nonce, HF_NONCE_SIZE}, {server_nonce, HF_NONCE_SIZE}};
+	struct part parts[3] = {
+		{label, sizeof label - 1}, {client_nonce, HF_NONCE_SIZE}, {server_nonce, HF_NONCE_SIZE}};
 
 	hmac(out, key, parts, 3);
 }
@@ -87,7 +88,7 @@ static void get_text(char *to, const uint8_t *from, size_t size)
 	size_t i;
 
 	for (i = 0; i < size && from[i] != 0; i++)
-		to[i] = from[i] < 0x20 || from[i] == 0x7f ? '?' : (char)from[i];
+		to[i] = (char)(from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i]);
 	memset(to + i, 0, size + 1 - i);
 }
 

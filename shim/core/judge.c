@@ -255,6 +255,8 @@ static bool sent_after_received(const struct hf_evidence *evidence)
 	uint32_t sent = evidence->age_data_sent, received = evidence->age_data_recv;
 	uint32_t apart = sent < received ? received - sent : sent - received;
 
+	if (evidence->bytes_received == 0)
+		return true; /* its age is that of the handshake */
 	if (apart > TIE_MS)
 		return sent < received;
 	return evidence->last_call == HF_LAST_WRITE && evidence->unread == 0;
@@ -326,6 +328,10 @@ static void judge_flow(struct hf_judge *judge, const struct hf_policy *policy, u
 static void judge_half_close(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 			     const struct hf_evidence *evidence, struct hf_ruling *ruling)
 {
+	enum { SOON_MS = 200 };
+
+	if (evidence->state == HF_TCP_FIN_WAIT1) /* half-closed as soon as the peer's kernel has our FIN */
+		look_again(ruling, now + SOON_MS);
 	if (evidence->state != HF_TCP_FIN_WAIT2 && evidence->state != HF_TCP_CLOSE_WAIT) {
 		judge->half_closed = judge->half_close_told = false;
 		return;

@@ -7,7 +7,7 @@ static uint32_t pace(uint32_t interval, uint32_t timeout)
 {
 	uint32_t longest = timeout / 3;
 
-	if (longest > 0 && interval > longest)
+	if (timeout > 0 && interval > longest)
 		interval = longest;
 	return interval > HF_BEAT_PACE_LEAST ? interval : HF_BEAT_PACE_LEAST;
 }
@@ -50,6 +50,12 @@ void hf_session_fin_sent(struct hf_session *session, bool seen)
 		session->state = seen ? HF_S_LAST_ACK : HF_S_CLOSING;
 }
 
+void hf_session_shut_sent(struct hf_session *session)
+{
+	hf_session_fin_sent(session, true);
+	session->mute = true;
+}
+
 void hf_session_fin_received(struct hf_session *session, bool seen)
 {
 	if (session->state == HF_S_ESTABLISHED)
@@ -81,7 +87,7 @@ void hf_session_drained(struct hf_session *session)
 
 bool hf_session_may_speak(const struct hf_session *session)
 {
-	if (session->peer_done || session->we_done)
+	if (session->peer_done || session->we_done || session->mute)
 		return false;
 	return session->state <= HF_S_CLOSE_WAIT || (session->state == HF_S_CLOSING && !session->last_beat);
 }
@@ -108,14 +114,26 @@ void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, ui
 	if (undelivered != session->undelivered)
 		session->moved_at = now;
 	session->undelivered = undelivered;
+	session->waiting = outq > 0;
 }
 
-void hf_session_grew(struct hf_session *session, uint64_t now, uint64_t size)
+void hf_session_arrived(struct hf_session *session, uint64_t now, uint64_t arrived, uint64_t unread, uint64_t received)
 {
-	if (size % BEAT_FRAME == 0)
-		hf_session_heard(session, now);
-	else
+	uint64_t grown = arrived - session->arrived;
+	bool moved =
+		session->unread == 0 ? received != session->received || unread > 0 : grown > 2 * (uint64_t)BEAT_FRAME;
+
+	if (unread > 0 || session->unread > 0)
+		session->held_at = now;
+	session->arrived = arrived;
+	session->unread = unread;
+	session->received = received;
+	if (grown == 0)
+		return;
+	if (moved)
 		hf_session_moved(session, now, true);
+	else
+		hf_session_heard(session, now);
 }
 
 /* Every number comes from the network: a round trip only if it can be one. */
@@ -145,8 +163,7 @@ void hf_session_beat_received(struct hf_session *session, const struct hf_beat *
 	session->peer_unread = beat->unread;
 	session->peer_unread_ms = beat->unread_ms;
 	session->peer_state = beat->state;
-	if (beat->state & HF_BEAT_FIN_RECEIVED &&
-	    (session->state == HF_S_CLOSING || session->state == HF_S_LAST_ACK))
+	if (beat->state & HF_BEAT_FIN_RECEIVED && (session->state == HF_S_CLOSING || session->state == HF_S_LAST_ACK))
 		session->state = HF_S_TIME_WAIT;
 }
 
@@ -154,7 +171,7 @@ bool hf_session_beat_owed(const struct hf_session *session, uint64_t now)
 {
 	if (!hf_session_may_speak(session))
 		return false;
-	return session->state == HF_S_CLOSING || now >= session->beat_due;
+	return session->state == HF_S_CLOSING || (now >= session->beat_due && !session->waiting);
 }
 
 void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t received, uint32_t unread,
@@ -191,7 +208,10 @@ bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t ti
 	uint64_t last = session->heard_at > session->moved_at ? session->heard_at : session->moved_at;
 	uint64_t longest = 2 * (uint64_t)pace(session->peer_interval, timeout);
 
-	if (inside || unread || session->peer_done || session->we_done || session->state > HF_S_CLOSE_WAIT)
+	if (session->held_at > last)
+		last = session->held_at;
+	if (inside || unread || session->peer_done || session->we_done || session->mute ||
+	    session->state > HF_S_CLOSE_WAIT)
 		return false;
 	return now >= last && now - last >= (longest > timeout ? longest : timeout);
 }

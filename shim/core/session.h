@@ -40,18 +40,22 @@ struct hf_session {
 	enum hf_session_state state;
 	bool peer_done; /* BYE or the kernel's FIN came: no byte will come, and none need be sent */
 	bool we_done;   /* BYE sent: the program is gone, what is left is delivery */
+	bool mute;      /* our kernel direction is shut: no frame can follow */
+	bool waiting;   /* bytes of ours were not yet acknowledged at the last look */
 	bool last_beat; /* in CLOSING: our last frame is out */
 	/* Beats.  Times in ms, but *_us, on one monotonic clock of the caller: ms is us / 1000. */
 	uint64_t beat_seq; /* of the last BEAT sent */
 	uint64_t beats_sent, beats_received;
-	uint64_t moved_at;      /* when program bytes last moved in either direction, delivery to the peer included */
-	uint64_t beat_due;      /* when the next BEAT is owed if nothing moves */
-	uint64_t undelivered;   /* at the last look at SIOCOUTQ, but for beats at its end */
-	uint64_t heard_at;      /* when a byte last came from the peer's shim */
-	uint64_t peer_time_us;  /* TIME of the peer's last BEAT, to echo */
-	uint64_t peer_came_us;  /* when it came, our clock */
-	uint32_t rtt_us;        /* smoothed round trip of beats, 0: unknown */
-	uint64_t peer_received; /* program bytes the peer says it has */
+	uint64_t moved_at; /* when program bytes last moved in either direction, delivery to the peer included */
+	uint64_t beat_due; /* when the next BEAT is owed if nothing moves */
+	uint64_t arrived, unread, received; /* at the last look */
+	uint64_t undelivered;               /* at the last look at SIOCOUTQ, but for beats at its end */
+	uint64_t heard_at;                  /* when a byte last came from the peer's shim */
+	uint64_t held_at;                   /* when bytes of the peer's last waited unread */
+	uint64_t peer_time_us;              /* TIME of the peer's last BEAT, to echo */
+	uint64_t peer_came_us;              /* when it came, our clock */
+	uint32_t rtt_us;                    /* smoothed round trip of beats, 0: unknown */
+	uint64_t peer_received;             /* program bytes the peer says it has */
 	uint32_t peer_unread, peer_unread_ms, peer_state;
 	uint32_t pace;          /* ms between our beats: min(interval, peer_timeout / 3), HF_BEAT_PACE_LEAST at least */
 	uint32_t peer_interval; /* ms */
@@ -67,11 +71,15 @@ static inline bool hf_session_fin_seen(const struct hf_session *session)
 	return session->state == HF_S_CLOSE_WAIT;
 }
 
-/*
- * The program ended its direction and the FIN has been queued, SEEN as it was queued; or, a frame being open, the real
- * shutdown has been done in its place.
- */
+/* The program ended its direction and the FIN has been queued, SEEN as it was queued. */
 void hf_session_fin_sent(struct hf_session *session, bool seen);
+
+/*
+ * The program ended its direction inside a frame of ours, or after the peer was done: the real shutdown has been done
+ * in place of a FIN.  We cannot beat any more, and the peer, taking us for closed, does not: no verdict from here on.
+ * The caller does no real SHUT_RD after it until the peer is done, for the reset's sake.
+ */
+void hf_session_shut_sent(struct hf_session *session);
 
 /* A FIN frame came; SEEN as news->fin_seen. */
 void hf_session_fin_received(struct hf_session *session, bool seen);
@@ -79,7 +87,8 @@ void hf_session_fin_received(struct hf_session *session, bool seen);
 /* The program has closed: BYE is queued, or is not needed (hf_session_may_speak() false), or cannot be sent. */
 void hf_session_bye_sent(struct hf_session *session);
 
-/* A BYE came, or the kernel's FIN (end of file, or tcpi_state shows it, read up to or not): beats would meet a reset. */
+/* A BYE came, or the kernel's FIN (end of file, or tcpi_state shows it, read up to or not): beats would meet a reset.
+ */
 void hf_session_peer_done(struct hf_session *session);
 
 /*
@@ -95,14 +104,16 @@ void hf_session_drained(struct hf_session *session);
 bool hf_session_may_speak(const struct hf_session *session);
 
 /*
- * Program bytes (or a FIN) moved: RECEIVED from the peer's shim, or sent by us.  Pushes the next beat off.  Not for
- * beats: theirs must not silence ours.
+ * Program bytes (or a FIN) moved: RECEIVED by our kernel, or handed to it by us.  Pushes the next beat off.  Not for
+ * beats: theirs must not silence ours.  Not for bytes that arrived earlier and are only now read by the program: a slow
+ * reader would silence us while the peer sees nothing move.  See hf_session_arrived().
  */
 void hf_session_moved(struct hf_session *session, uint64_t now, bool received);
 
 /*
  * A look at SIOCOUTQ: OUTQ bytes are not yet acknowledged, TAIL is that of hf_tx.  While something other than beats of
- * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.
+ * ours is being delivered the peer sees movement and owes no beat: its idle time runs from the last of it.  Nor do we
+ * owe one while anything waits: beats that pile up before a shut window would come in a heap that looks like data.
  */
 void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, uint64_t tail);
 
@@ -110,10 +121,12 @@ void hf_session_outq(struct hf_session *session, uint64_t now, uint64_t outq, ui
 void hf_session_heard(struct hf_session *session, uint64_t now);
 
 /*
- * SIZE bytes came that nobody has read yet (tcpi_bytes_received grew).  What may be beats only counts as heard, all
- * else as moved: a peer's beats that wait behind data our program leaves unread must not silence ours.
+ * A look at what has come: ARRIVED bytes in all (tcpi_bytes_received), UNREAD of them in our kernel (SIOCINQ), and
+ * RECEIVED program bytes so far (of hf_rx).  To be called after the caller has taken the control frames that stand at
+ * the front.  Any byte is life; what is not beats only has moved.  Behind data that was unread already nobody knows
+ * what comes: there up to two beats' worth a look is taken for beats, so that theirs never silence ours.
  */
-void hf_session_grew(struct hf_session *session, uint64_t now, uint64_t size);
+void hf_session_arrived(struct hf_session *session, uint64_t now, uint64_t arrived, uint64_t unread, uint64_t received);
 
 /* A BEAT came.  NOW_US is our monotonic clock in us. */
 void hf_session_beat_received(struct hf_session *session, const struct hf_beat *beat, uint64_t now_us);
@@ -132,7 +145,8 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
  * dead/hung: the peer's shim owes a beat and nothing came from it for TIMEOUT (ours, as we told it in HELLO; twice the
  * peer's pace if that is longer), although nothing else moved either.  The caller sees to it that the peer's kernel
  * answers.  Not while INSIDE a frame of the peer's (!hf_rx_between(): it cannot beat), nor while UNREAD bytes of the
- * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its last word.
+ * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its
+ * last word.  Once they are read the peer has a fresh timeout.
  */
 bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t timeout, bool inside, bool unread);
 

@@ -218,5 +218,8 @@ int hf_shutdown(int fd, int how)
 		if (!plain)
 			return result;
 	}
-	return hf_real.shutdown(fd, how);
+	result = hf_real.shutdown(fd, how);
+	if (slot != NULL && result == 0)
+		hf_watch_poke(slot); /* half-closed from now on, not from the next look */
+	return result;
 }

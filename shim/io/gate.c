@@ -42,6 +42,7 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
 	if (atomic_load(&slot->fate) == 0) {
+		hf_wrap_claim(slot, atomic_load(&slot->fd));
 		atomic_store(&slot->guard, epoch);
 		hf_watch_give(slot);
 	}
@@ -106,11 +107,12 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		atomic_store(&slot->fate, ETIMEDOUT);
 		atomic_store(&slot->guard, 0);
 		hf_watch_poke(slot);
-		fate = ETIMEDOUT;
 		/* This once the program gets the kernel's own word, EHOSTUNREACH for example. */
 		errno = error;
 		return result;
 	}
+	if (fate == 0 && result == 0 && way == HF_READS && atomic_exchange(&slot->end_seen, 1) == 0)
+		hf_watch_poke(slot); /* the peer has closed its half: to be seen now, not at the next look */
 	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word.  And a
 	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
 	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE) {

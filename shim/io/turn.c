@@ -72,3 +72,10 @@ void hf_turn_end(_Atomic uint32_t *word)
 	if (atomic_load(&sleepers) != 0)
 		hf_sys_futex((uint32_t *)word, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
+
+bool hf_turn_held(_Atomic uint32_t *word)
+{
+	uint32_t owner = atomic_load(word);
+
+	return owner != 0 && !gone(owner);
+}

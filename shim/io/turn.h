@@ -29,4 +29,7 @@ enum hf_turn hf_turn_take(_Atomic uint32_t *word, uint32_t me, int patience_ms);
 
 void hf_turn_end(_Atomic uint32_t *word);
 
+/* Whether a thread that still exists has it. */
+bool hf_turn_held(_Atomic uint32_t *word);
+
 #endif

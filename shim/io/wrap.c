@@ -53,6 +53,55 @@ uint64_t hf_wrap_now_ms(void)
 	return hf_wrap_now_us() / 1000;
 }
 
+/* Which inherited connection, by cookie, some child has taken over; by slot number, which parent and child share. */
+static _Atomic(_Atomic uint64_t *) claims;
+
+static void map_claims(void)
+{
+	size_t size = HF_SLOT_MAX * sizeof(uint64_t);
+	_Atomic uint64_t *map, *expected = NULL;
+
+	if (atomic_load(&claims) != NULL)
+		return;
+	map = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!hf_sys_failed(map) && !atomic_compare_exchange_strong(&claims, &expected, map))
+		hf_sys_munmap(map, size);
+}
+
+static uint64_t cookie_of(struct hf_slot *slot, int fd)
+{
+	uint64_t cookie = atomic_load(&slot->cookie);
+	socklen_t len = sizeof(cookie);
+
+	if (cookie == 0 && hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0)
+		atomic_store(&slot->cookie, cookie);
+	return cookie;
+}
+
+void hf_wrap_claim(struct hf_slot *slot, int fd)
+{
+	_Atomic uint64_t *map = atomic_load(&claims);
+
+	if (hf_wrap_of(slot) == NULL)
+		return;
+	atomic_store(&slot->inherited, 1);
+	atomic_store(&slot->forks, hf_proc_forks());
+	if (map != NULL)
+		atomic_store(&map[slot->index], cookie_of(slot, fd));
+}
+
+bool hf_wrap_shared(struct hf_slot *slot)
+{
+	_Atomic uint64_t *map;
+
+	if (atomic_load_explicit(&slot->inherited, memory_order_relaxed) != 0)
+		return true;
+	if (atomic_load_explicit(&slot->forks, memory_order_relaxed) == hf_proc_forks())
+		return false;
+	map = atomic_load(&claims);
+	return map == NULL || atomic_load(&map[slot->index]) == cookie_of(slot, atomic_load(&slot->fd));
+}
+
 bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *addr, socklen_t len)
 {
 	struct hf_wrap *wrap = room_for(slot->index);
@@ -60,6 +109,7 @@ bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *add
 
 	if (wrap == NULL)
 		return false;
+	map_claims();
 	queue = wrap->queue;
 	memset(wrap, 0, sizeof(*wrap));
 	wrap->queue = queue;
@@ -74,6 +124,13 @@ bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *add
 	atomic_store(&slot->wrap_tried, 1);
 	atomic_store(&slot->wrap, wrap);
 	return true;
+}
+
+bool hf_wrap_busy(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && (hf_turn_held(&wrap->rx_owner) || hf_turn_held(&wrap->tx_owner));
 }
 
 void hf_wrap_free(struct hf_slot *slot)
@@ -206,7 +263,7 @@ bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 		hf_turn_end(&wrap->rx_owner);
 		return false;
 	}
-	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_rx(slot, fd)) {
+	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !hf_wrap_ledger_rx(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(&wrap->rx_owner);
 		return false;
@@ -227,7 +284,7 @@ bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 		hf_turn_end(&wrap->tx_owner);
 		return false;
 	}
-	if (turn == HF_TURN_LEFT && !hf_wrap_ledger_tx(slot, fd)) {
+	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !hf_wrap_ledger_tx(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(&wrap->tx_owner);
 		return false;
@@ -412,8 +469,10 @@ static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
 		 * the kernel's own end is the only one left. */
 		hf_sys_shutdown(fd, SHUT_WR);
 		atomic_store(&wrap->real_shut_write, 1);
+		hf_session_shut_sent(&wrap->session);
+	} else {
+		hf_session_fin_sent(&wrap->session, seen);
 	}
-	hf_session_fin_sent(&wrap->session, seen);
 	hf_wrap_session_unlock(wrap);
 }
 

@@ -192,4 +192,20 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 
 void hf_wrap_free(struct hf_slot *slot);
 
+/* Whether a thread is still in a call on it, asleep on a descriptor another thread has closed: not to be freed. */
+bool hf_wrap_busy(struct hf_slot *slot);
+
+/* Whether both programs have ended their direction, or the peer has closed: a reset after that takes nothing away. */
+bool hf_wrap_both_ended(struct hf_slot *slot);
+
+/*
+ * A forked child uses a connection it inherited: from here on it is the child's, and this process's parent, should it
+ * use it as well, is told so (one word of shared memory a slot).  Two processes cannot take turns at one stream
+ * without sharing more than that: whoever finds that bytes have moved behind its back fails, it never guesses.
+ */
+void hf_wrap_claim(struct hf_slot *slot, int fd);
+
+/* Whether another process may have moved bytes: check the kernel's ledger before going on. */
+bool hf_wrap_shared(struct hf_slot *slot);
+
 #endif

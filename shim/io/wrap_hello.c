@@ -133,6 +133,13 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 
 static enum hf_shake not_holdfast(struct hf_slot *slot, int fd, uint32_t me)
 {
+	/* After a fork the HELLO may have gone to another process: what comes now would be frames. */
+	if (!hf_wrap_of(slot)->client &&
+	    (atomic_load(&slot->inherited) != 0 || atomic_load(&slot->forks) != hf_proc_forks()) &&
+	    !hf_wrap_ledger_rx(slot, fd)) {
+		hf_wrap_fail(slot, EPROTO);
+		return HF_SHAKE_FAILED;
+	}
 	return hf_wrap_of(slot)->client ? redial(slot, fd) : go_plain(slot, fd, me);
 }
 

@@ -33,6 +33,14 @@ void hf_wrap_pause(struct hf_slot *slot, uint64_t now)
 		wrap->owed_since = now;
 }
 
+bool hf_wrap_both_ended(struct hf_slot *slot)
+{
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && (wrap->rx.fin || wrap->rx.bye || wrap->session.peer_done) &&
+	       (wrap->tx.fin || wrap->tx.bye || atomic_load(&wrap->real_shut_write) != 0);
+}
+
 bool hf_wrap_any(void)
 {
 	uint32_t epoch = atomic_load(hf_proc_epoch);

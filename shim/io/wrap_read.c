@@ -357,7 +357,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		errno = EINVAL; /* urgent data has no place in frames; as when there is none */
 		return -1;
 	}
-	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON ||
+	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON || hf_wrap_shared(slot) ||
 	    hf_turn_try(&wrap->rx_owner, me) != HF_TURN_OURS) {
 		if (!reach_on(slot, fd, me, flags, &result, plain))
 			return result;

@@ -55,11 +55,9 @@ static void take_note(struct hf_wrap *wrap, int fd, uint32_t me, uint64_t now, c
 		wrap->seen_at = now;
 	hf_wrap_session_lock(wrap, me);
 	hf_session_outq(&wrap->session, now, (uint64_t)queue_of(fd, SIOCOUTQ), wrap->tx.tail);
-	/* Program bytes in frames that happen to add up to beats: those just read, if nothing is left behind them. */
-	if (bytes > wrap->seen_bytes && received != wrap->seen_received && evidence->unread == 0)
-		hf_session_moved(&wrap->session, happened(wrap, now, evidence->age_data_recv), true);
-	else if (bytes > wrap->seen_bytes)
-		hf_session_grew(&wrap->session, happened(wrap, now, evidence->age_data_recv), bytes - wrap->seen_bytes);
+	hf_session_arrived(&wrap->session,
+			   bytes > wrap->seen_bytes ? happened(wrap, now, evidence->age_data_recv) : now, bytes,
+			   (uint64_t)queue_of(fd, SIOCINQ), received);
 	if (sent != wrap->seen_sent)
 		hf_session_moved(&wrap->session, happened(wrap, now, evidence->age_data_sent), false);
 	hf_wrap_session_unlock(wrap);
@@ -172,6 +170,10 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return UINT64_MAX;
+	/* A child may be about to use it: only the program's own calls go on here; none if it does. */
+	if (atomic_load(&slot->forks) != hf_proc_forks() &&
+	    (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_wrap_shared(slot)))
+		return now + SLOW_SHAKE_MS;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
 		next = tend_handshake(slot, fd, me, now);
 		if (hf_wrap_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)

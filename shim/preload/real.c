@@ -126,17 +126,20 @@ static void *object_lookup(const struct object *object, const char *name, uint32
 /* The C library and whatever else is loaded behind us; far more than any program preloads or links. */
 enum { MAX_OBJECTS = 512 };
 
+/* Every interposed name, and its place in hf_real. */
+static const struct name {
+	const char *name;
+	size_t offset;
+} names[] = {
+#define X(ret, name, params, args) {#name, offsetof(struct hf_real, name)},
+	HF_CALLS(X)
+#undef X
+};
+
+enum { COUNT = sizeof(names) / sizeof(names[0]) };
+
 void hf_real_resolve(void)
 {
-	static const struct {
-		const char *name;
-		size_t offset;
-	} names[] = {
-#define X(ret, name, params, args) {#name, offsetof(struct hf_real, name)},
-		HF_CALLS(X)
-#undef X
-	};
-	enum { COUNT = sizeof(names) / sizeof(names[0]) };
 	const struct link_map *map = _r_debug.r_map;
 	uint32_t hashes[COUNT];
 	void *found[COUNT];

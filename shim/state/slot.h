@@ -68,6 +68,7 @@ struct hf_slot {
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t forks;         /* hf_proc_forks() when it was made: else a child may share the socket */
+	_Atomic uint8_t inherited;      /* claimed from a parent, which may use it too */
 	_Atomic uint8_t wrap_tried;     /* it began wrapped; with wrap NULL it has become plain */
 	_Atomic uint8_t draining;       /* closed by the program; fd is the watchdog's duplicate */
 	_Atomic int epolls[4];          /* epoll descriptors it is registered with, plus one; 0: none */
@@ -76,6 +77,7 @@ struct hf_slot {
 	_Atomic uint32_t next;          /* link of the free list or of the watchdog's mail */
 	_Atomic uint8_t mailed;         /* it is in the watchdog's mail, or must not be put there any more */
 	_Atomic uint8_t told_reset;     /* the reset has been told, by a hook or by the watchdog */
+	_Atomic uint8_t end_seen;       /* a read has met the end of file */
 
 	/* The watchdog's. */
 	struct hf_wheel_node node;

@@ -29,7 +29,7 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 		event->peer_pid = wrap->peer.pid;
 		event->peer_info = wrap->peer.info[0] != '\0' ? wrap->peer.info : NULL;
 	}
-	if (evidence == NULL)
+	if (evidence == NULL || evidence->state == HF_TCP_SYN_SENT)
 		return;
 	event->rtt_us = evidence->rtt_us;
 	if (hf_sys_ioctl(event->fd, SIOCOUTQ, &queued) == 0)

@@ -24,6 +24,7 @@ enum {
 	WHEEL_TICK_MS = 4,      /* a jiffy at CONFIG_HZ=250: the kernel's own ages are no finer */
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
+	MOST_PROBES = 100,      /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
 	REST_MS = 10000,        /* the longest sleep, for that check */
 	LATE_MS = 500,          /* woken so much later than asked for: we were stopped, or the machine slept */
 };
@@ -152,6 +153,8 @@ void hf_watch_closed(struct hf_slot *slot)
 	for (;;) {
 		if (stage == HF_STAGE_FREE || stage == HF_STAGE_CLOSED)
 			return;
+		if (hf_wrap_busy(slot) && stage == HF_STAGE_IDLE)
+			return; /* a thread sleeps in it: lost, rather than taken from under it */
 		if (atomic_load(&slot->epoch) != epoch) {
 			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
 				give_back(slot);
@@ -273,7 +276,7 @@ static void established(struct hf_slot *slot, int fd, const struct hf_evidence *
 /* The number no longer leads to the socket: closed where we could not see it. */
 static void lost(struct hf_slot *slot, int fd, uint64_t now)
 {
-	enum { AGAIN_MS = 100, MOST = 100 };
+	enum { AGAIN_MS = 100, MOST = 30 };
 
 	/* The close may just be under way; its hook will tell.  A duplicate may be left. Either way look again. */
 	schedule(slot, now + AGAIN_MS);
@@ -318,7 +321,7 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		const struct hf_ruling *ruling)
 {
 	hf_tell(slot, now, evidence, ruling);
-	if ((ruling->events & 1U << HF_EV_DEAD) != 0 && !ruling->end && !ruling->gone) {
+	if (slot->judge.dead && !ruling->end && !ruling->gone && !slot->resting && evidence->probes > MOST_PROBES) {
 		/* Told and left alone: the kernel's limit on unanswered probes must not end it in our place. */
 		hf_socket_restore(slot, fd);
 		slot->resting = true;
@@ -498,6 +501,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)
 		fail(slot, &ruling);
+	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
+		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
 	act(slot, fd, now, &evidence, &ruling);
 }
 
@@ -532,7 +537,10 @@ static void read_mail(uint64_t now)
 		} else if (stage == HF_STAGE_CLOSED) {
 			if (atomic_exchange(&slot->mailed, 1) != 0)
 				continue;
-			bury(slot);
+			if (hf_wrap_busy(slot))
+				hf_slot_push(&watch.mail, slot); /* next time */
+			else
+				bury(slot);
 		} else if (stage == HF_STAGE_WATCHED && slot->dying == HF_DYING_NO) {
 			if (hf_wheel_queued(&slot->node))
 				hf_wheel_remove(&watch.wheel, &slot->node);

@@ -119,21 +119,6 @@ static inline int accept_one(int listener)
 	return fd;
 }
 
-/* False at end of file. */
-static inline bool read_all(int fd, char *buf, size_t size)
-{
-	for (size_t got = 0; got < size;) {
-		ssize_t n = read(fd, buf + got, size - got);
-
-		if (n < 0)
-			err(1, "read");
-		if (n == 0)
-			return false;
-		got += (size_t)n;
-	}
-	return true;
-}
-
 static inline void write_all(int fd, const char *buf, size_t size)
 {
 	for (size_t put = 0; put < size;) {

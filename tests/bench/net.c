@@ -27,13 +27,14 @@ static void wait_readable(int fd)
 			err(1, "poll");
 }
 
-/* As read_all(), with a poll before each read. */
-static bool poll_read_all(int fd, size_t size)
+/* SIZE bytes into buf, POLLING before each read or not.  False at end of file. */
+static bool take(int fd, size_t size, bool polling)
 {
 	for (size_t got = 0; got < size;) {
 		ssize_t n;
 
-		wait_readable(fd);
+		if (polling)
+			wait_readable(fd);
 		n = read(fd, buf + got, size - got);
 		if (n < 0)
 			err(1, "read");
@@ -42,11 +43,6 @@ static bool poll_read_all(int fd, size_t size)
 		got += (size_t)n;
 	}
 	return true;
-}
-
-static bool take(int fd, size_t size, bool polling)
-{
-	return polling ? poll_read_all(fd, size) : read_all(fd, buf, size);
 }
 
 static double round_trips(int fd, size_t size, bool polling)
@@ -111,7 +107,7 @@ static double churn(in_port_t port)
 			int fd = connect_to(port, host + count);
 
 			write_all(fd, "q", 1);
-			if (!read_all(fd, buf, 1))
+			if (!take(fd, 1, false))
 				errx(1, "the other end closed");
 			close(fd);
 		}
@@ -124,7 +120,7 @@ static void serve_churn(void)
 	for (;;) {
 		int fd = accept_one(listener);
 
-		if (read_all(fd, buf, 1))
+		if (take(fd, 1, false))
 			write_all(fd, buf, 1);
 		close(fd);
 	}

@@ -30,10 +30,15 @@ SLACK=${HF_LAB_SLACK:-1500} # how late a loaded machine may be: a watchdog starv
 lab_try() { # lab_try HOW...
 	unshare "$@" -- sh -c '
 		for tool in ip nft nsenter; do
-			command -v $tool >/dev/null || { echo "$tool is not installed"; exit 1; }
+			command -v $tool >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
 		done
 		ip link add lab0 type veth peer name lab1 && nft add table inet lab &&
-		mount -t tmpfs tmpfs "$0"' "$LAB" 2>&1 >/dev/null | head -n 1
+		mount -t tmpfs tmpfs "$0" || exit
+		# A mount takes its propagation from its parent: shared, it is seen outside, and so is its end.
+		grep -q " $0 .* shared:" /proc/self/mountinfo || exit 0
+		umount "$0"
+		echo "mounts would be seen outside: this is a chroot whose root is no mount point" >&2
+		exit 1' "$LAB" 2>&1 >/dev/null | head -n 1
 	[ "${PIPESTATUS[0]}" -eq 0 ]
 }
 
@@ -51,6 +56,8 @@ lab_enter() { # lab_enter [ARG...]: the arguments of the test file
 	fi
 	mkdir -p "$LAB"
 	[ "$(id -u)" -eq 0 ] || as=(-Urnm)
+	# In a chroot whose root is no mount point unshare(1) cannot make the mounts private; lab_try sees if they are.
+	unshare "${as[@]}" true 2>/dev/null || as+=(--propagation unchanged)
 	if lab_try "${as[@]}" --pid --fork --mount-proc >/dev/null; then
 		LAB_INSIDE=1 exec unshare "${as[@]}" --pid --fork --mount-proc --kill-child -- bash "$0" "$@"
 	elif why=$(lab_try "${as[@]}"); then
@@ -202,6 +209,10 @@ topology() {
 				echo 1 >/proc/sys/net/ipv6/conf/all/forwarding' &&
 			in_ns r nft 'add table inet lab; add chain inet lab forward { type filter hook forward priority 0; }'
 	} || give_up topology "could not be made"
+	# The hosts get to know each other (ARP, neighbour discovery) before anything is timed: a SYN that waits for that
+	# counts as a round trip of a second, and the kernel then retransmits that much later.
+	in_ns c timeout 10 bash -c "(: </dev/tcp/$SERVER4/9); (: </dev/tcp/$SERVER6/9)" 2>/dev/null
+	true
 }
 
 # Bring a fault about and note when, in $FAULT_AT.

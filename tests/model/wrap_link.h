@@ -26,7 +26,6 @@ struct end {
 	struct hf_rx rx;
 	struct hf_session session;
 	uint64_t got;             /* program bytes read and checked */
-	uint64_t seen;            /* what the watchdog last saw arrive */
 	bool eof;                 /* the program has read its end of file */
 	bool ended, closed;       /* the program has shut down writing, closed */
 	bool shut_rd, gone;       /* the real SHUT_RD; the real close */
@@ -175,7 +174,7 @@ static size_t end_write(int e, size_t n, size_t room)
 	return n;
 }
 
-static void heed(int e, const struct hf_rx_news *news, size_t delivered)
+static void heed(int e, const struct hf_rx_news *news)
 {
 	struct end *end = &world.end[e];
 
@@ -185,10 +184,6 @@ static void heed(int e, const struct hf_rx_news *news, size_t delivered)
 			fail("an untouched stream was called corrupt");
 		return;
 	}
-	if (delivered > 0 || news->fin)
-		hf_session_moved(&end->session, world.now, true);
-	else
-		hf_session_heard(&end->session, world.now);
 	for (unsigned i = 0; i < news->beats; i++)
 		hf_session_beat_received(&end->session, &news->beat, world.now * 1000);
 	if (news->fin) {
@@ -239,7 +234,7 @@ static void end_read(int e, size_t size)
 		ahead = kernel_recv(e, scratch, overhead);
 		n = kernel_recv(e, buf + have, size - have);
 		n = hf_rx_squeeze_split(&end->rx, scratch, ahead, buf + have, n, &news);
-		heed(e, &news, n);
+		heed(e, &news);
 		have += n;
 	}
 	deliver(e, buf, have);
@@ -272,7 +267,7 @@ static bool watch_control(int e)
 		want = kernel_recv(e, bytes, want);
 		if (hf_rx_squeeze(&end->rx, bytes, want, &news) > 0)
 			fail("the watchdog took program bytes");
-		heed(e, &news, 0);
+		heed(e, &news);
 		any = true;
 	}
 	if ((world.way[!e].fin_arrived || end->reset) && !end->session.peer_done) {
@@ -311,7 +306,7 @@ static bool end_shutdown(int e, size_t room)
 	end->ended = true;
 	if (end->tx.open > 0 || end->session.peer_done || end->reset) {
 		world.way[e].fin = true; /* no FIN can be said, or none need be: the kernel's */
-		hf_session_fin_sent(&end->session, true);
+		hf_session_shut_sent(&end->session);
 		return true;
 	}
 	if (!hf_tx_fin(&end->tx, seen))

@@ -178,7 +178,8 @@ static bool tamper_steal(void)
 {
 	for (size_t at = 0; at < sample.size; at++) {
 		for (size_t n = 1; n <= 7 && at + n <= sample.size; n++) {
-			/* A stream that ends early is a vanished peer, seen by hf_rx_between() unless between frames. */
+			/* A stream that ends early is a vanished peer, seen by hf_rx_between() unless between frames.
+			 */
 			if (!tamper_at(at, (const uint8_t *)"", 0, n))
 				return false;
 		}

@@ -220,7 +220,8 @@ static void squeeze_any_split(void **state)
 			assert_int_equal(got, 12);
 			assert_memory_equal(text, "hello, world", 12);
 			assert_int_equal(rx.received, 12);
-			assert_true(heard == 3 && fins == 1 && byes == 1 && acks == 1 && rx.ended && hf_rx_between(&rx));
+			assert_true(heard == 3 && fins == 1 && byes == 1 && acks == 1 && rx.ended &&
+				    hf_rx_between(&rx));
 		}
 	}
 }
@@ -232,10 +233,10 @@ static void order_is_kept(void **state)
 		bool proof_due;
 		bool corrupt; /* at the last of them */
 	} cases[] = {
-		{"FB", false, false}, {"FA", false, false}, {"FY", false, false}, {"FD", false, true},
-		{"FF", false, true},  {"FS", false, true},  {"SB", false, true},  {"SY", false, true},
-		{"YB", false, true},  {"YF", false, true},  {"YD", false, true},  {"P", false, true},
-		{"P", true, false},   {"PD", true, false},  {"PP", true, true},   {"D", true, true},
+		{"FB", false, false}, {"FA", false, false}, {"FY", false, false},  {"FD", false, true},
+		{"FF", false, true},  {"FS", false, true},  {"SB", false, true},   {"SY", false, true},
+		{"YB", false, true},  {"YF", false, true},  {"YD", false, true},   {"P", false, true},
+		{"P", true, false},   {"PD", true, false},  {"PP", true, true},    {"D", true, true},
 		{"B", true, true},    {"F", true, true},    {"FBY", false, false}, {"DBDAS", false, false},
 	};
 
@@ -419,13 +420,20 @@ static void control(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(crc_vectors),	     cmocka_unit_test(check_is_low_half_of_crc),
-		cmocka_unit_test(bit_flips),	     cmocka_unit_test(header_limits),
-		cmocka_unit_test(beats),	     cmocka_unit_test(squeeze_any_split),
-		cmocka_unit_test(order_is_kept),     cmocka_unit_test(stray_bytes),
-		cmocka_unit_test(payload_untouched), cmocka_unit_test(scratch_misused),
-		cmocka_unit_test(overhead_of_control), cmocka_unit_test(plan_partial),
-		cmocka_unit_test(plan_big),	     cmocka_unit_test(control),
+		cmocka_unit_test(crc_vectors),
+		cmocka_unit_test(check_is_low_half_of_crc),
+		cmocka_unit_test(bit_flips),
+		cmocka_unit_test(header_limits),
+		cmocka_unit_test(beats),
+		cmocka_unit_test(squeeze_any_split),
+		cmocka_unit_test(order_is_kept),
+		cmocka_unit_test(stray_bytes),
+		cmocka_unit_test(payload_untouched),
+		cmocka_unit_test(scratch_misused),
+		cmocka_unit_test(overhead_of_control),
+		cmocka_unit_test(plan_partial),
+		cmocka_unit_test(plan_big),
+		cmocka_unit_test(control),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

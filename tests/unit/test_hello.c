@@ -174,8 +174,7 @@ static void versions_and_lengths(void **state)
 	hf_put16(bytes + HF_HELLO_LENGTH, HF_HELLO_SIZE + 40);
 	hf_put16(bytes + HF_HELLO_VERSION, 2);
 	assert_int_equal(serve(bytes, HF_HELLO_SIZE + 39, &no_key), HF_HELLO_MORE);
-	assert_int_equal(hf_hello_read(bytes, sizeof bytes, &no_key, false, NULL, NULL, &out, &used),
-			 HF_HELLO_FOREIGN);
+	assert_int_equal(hf_hello_read(bytes, sizeof bytes, &no_key, false, NULL, NULL, &out, &used), HF_HELLO_FOREIGN);
 	assert_int_equal(used, HF_HELLO_SIZE + 40);
 	assert_int_equal(out.version, 2);
 	hf_put16(bytes + HF_HELLO_LENGTH, 44);
@@ -224,9 +223,13 @@ static void texts(void **state)
 static void hmac_known(void **state)
 {
 	/* HMAC-SHA-256("a shared secret", "holdfast proof" 16 x 0x22, 16 x 0x33), from Python's hmac. */
-	static const uint8_t expect[] = {0x86, 0x65, 0x8c, 0x0f, 0xea, 0x6d, 0x11, 0x69, 0xcb, 0x11, 0x6d, 0x92, 0xd7, 0x58, 0x39, 0xaa, 0xfc, 0xe2, 0x9c, 0x2d, 0x4a, 0x67, 0x32, 0x90, 0x18, 0xad, 0x02, 0x97, 0x8e, 0x2b, 0xa8, 0xb4};
+	static const uint8_t expect[] = {0x86, 0x65, 0x8c, 0x0f, 0xea, 0x6d, 0x11, 0x69, 0xcb, 0x11, 0x6d,
+					 0x92, 0xd7, 0x58, 0x39, 0xaa, 0xfc, 0xe2, 0x9c, 0x2d, 0x4a, 0x67,
+					 0x32, 0x90, 0x18, 0xad, 0x02, 0x97, 0x8e, 0x2b, 0xa8, 0xb4};
 	/* The same with a key of 100 times 'k', longer than a block. */
-	static const uint8_t expect_long[] = {0x8f, 0x99, 0x1c, 0x34, 0x26, 0x2a, 0x86, 0x43, 0x8d, 0xe2, 0x0f, 0x83, 0xee, 0x7b, 0x5c, 0x87, 0x0c, 0x23, 0xde, 0xb1, 0xb5, 0x24, 0x30, 0xd7, 0x46, 0x4c, 0x53, 0x9e, 0xf9, 0xf7, 0xf9, 0x5c};
+	static const uint8_t expect_long[] = {0x8f, 0x99, 0x1c, 0x34, 0x26, 0x2a, 0x86, 0x43, 0x8d, 0xe2, 0x0f,
+					      0x83, 0xee, 0x7b, 0x5c, 0x87, 0x0c, 0x23, 0xde, 0xb1, 0xb5, 0x24,
+					      0x30, 0xd7, 0x46, 0x4c, 0x53, 0x9e, 0xf9, 0xf7, 0xf9, 0x5c};
 	uint8_t out[HF_CHECK_SIZE], client[HF_NONCE_SIZE], server[HF_NONCE_SIZE], longkey[100];
 
 	(void)state;
@@ -248,10 +251,14 @@ static void hmac_known(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(there_and_back),	cmocka_unit_test(plain_at_first_difference),
-		cmocka_unit_test(every_bit_counts),	cmocka_unit_test(keys_must_agree),
-		cmocka_unit_test(versions_and_lengths), cmocka_unit_test(roles),
-		cmocka_unit_test(texts),		cmocka_unit_test(hmac_known),
+		cmocka_unit_test(there_and_back),
+		cmocka_unit_test(plain_at_first_difference),
+		cmocka_unit_test(every_bit_counts),
+		cmocka_unit_test(keys_must_agree),
+		cmocka_unit_test(versions_and_lengths),
+		cmocka_unit_test(roles),
+		cmocka_unit_test(texts),
+		cmocka_unit_test(hmac_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

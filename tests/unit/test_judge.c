@@ -229,6 +229,7 @@ static void reply_owed(void **state)
 		policy.reply_timeout = REPLY;
 		policy.abort_on_unanswered = i % 2 == 0;
 		ev.bytes_acked = judge.bytes_acked = rows[i].acked;
+		ev.bytes_received = judge.bytes_received = 1;
 		ev.age_data_sent = rows[i].sent;
 		ev.age_data_recv = rows[i].received;
 		ev.last_call = rows[i].last;
@@ -242,6 +243,20 @@ static void reply_owed(void **state)
 		if (rows[i].owed)
 			assert_dead(HF_WHY_UNANSWERED, policy.abort_on_unanswered);
 	}
+}
+
+/* Nothing ever came: the age of the last data is that of the handshake, and ties with the first request. */
+static void a_first_request_is_owed_a_reply(void **state)
+{
+	setup(state);
+	policy.timeout = 600000;
+	policy.reply_timeout = 2000;
+	policy.abort_on_unanswered = true;
+	ev.bytes_acked = judge.bytes_acked = 500;
+	ev.age_data_sent = ev.age_data_recv = 4000;
+	ev.age_ack_recv = 1;
+	hf_judge_look(&judge, &policy, START + 100000, &ev, &ruling);
+	assert_dead(HF_WHY_UNANSWERED, true);
 }
 
 static void reply_clock_restarts_and_tells_once(void **state)
@@ -324,6 +339,7 @@ int main(void)
 		cmocka_unit_test_setup(report_mode_tells_once, setup),
 		cmocka_unit_test_setup(a_pause_starts_afresh, setup),
 		cmocka_unit_test_setup(reply_owed, setup),
+		cmocka_unit_test_setup(a_first_request_is_owed_a_reply, setup),
 		cmocka_unit_test_setup(reply_clock_restarts_and_tells_once, setup),
 		cmocka_unit_test_setup(tick_is_bounded, setup),
 		cmocka_unit_test_setup(any_evidence, setup),

@@ -46,6 +46,9 @@ static void merged(void **state)
 		{{true, 60, 60, 9}, 5000, 15000, true, 5, 5, 4},
 		/* Stricter than the operator in everything. */
 		{{true, 1, 1, 3}, 5000, 15000, true, 1, 1, 3},
+		/* None of its own, on a machine whose net.ipv4.tcp_keepalive_intvl is 0. */
+		{{true, 7200, 0, 9}, 5000, 15000, true, 5, 1, 20},
+		{{true, 7200, 0, 9}, 5000, 15000, false, 5, 1, 127},
 		/* A sooner first probe, a later end. */
 		{{true, 2, 75, 9}, 5000, 15000, true, 2, 5, 5},
 		/* Less than a second is a second. */

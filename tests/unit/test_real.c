@@ -11,17 +11,6 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static const struct name {
-	const char *name;
-	size_t offset;
-} names[] = {
-#define X(ret, name, params, args) {#name, offsetof(struct hf_real, name)},
-	HF_CALLS(X)
-#undef X
-};
-
-enum { COUNT = sizeof(names) / sizeof(names[0]) };
-
 static void *found(const struct hf_real *real, const struct name *name)
 {
 	void *pointer;

@@ -56,13 +56,13 @@ static void transitions(void **state)
 		const char *steps;
 		enum hf_session_state end;
 	} cases[] = {
-		{"", HF_S_ESTABLISHED},	    {"S", HF_S_FIN_WAIT},     {"R", HF_S_CLOSE_WAIT},	{"Rs", HF_S_LAST_ACK},
-		{"Sr", HF_S_TIME_WAIT},	    {"SR", HF_S_CLOSING},     {"SRb", HF_S_TIME_WAIT},	{"RS", HF_S_CLOSING},
-		{"SRD", HF_S_TIME_WAIT},    {"RsD", HF_S_TIME_WAIT},  {"D", HF_S_CLOSE_WAIT},	{"Ds", HF_S_TIME_WAIT},
-		{"RDs", HF_S_TIME_WAIT},    {"SD", HF_S_TIME_WAIT},   {"Sr0", HF_S_CLOSED},	{"S0", HF_S_FIN_WAIT},
-		{"SR0", HF_S_CLOSING},	    {"Rs0", HF_S_LAST_ACK},   {"Rs0D0", HF_S_CLOSED},	{"B", HF_S_FIN_WAIT},
-		{"B0", HF_S_CLOSED},	    {"RB0", HF_S_CLOSED},     {"SB0", HF_S_CLOSED},	{"SRB0", HF_S_CLOSED},
-		{"SS", HF_S_FIN_WAIT},	    {"RR", HF_S_CLOSE_WAIT},  {"Sb", HF_S_FIN_WAIT},	{"RrS", HF_S_CLOSING},
+		{"", HF_S_ESTABLISHED},    {"S", HF_S_FIN_WAIT},    {"R", HF_S_CLOSE_WAIT},  {"Rs", HF_S_LAST_ACK},
+		{"Sr", HF_S_TIME_WAIT},    {"SR", HF_S_CLOSING},    {"SRb", HF_S_TIME_WAIT}, {"RS", HF_S_CLOSING},
+		{"SRD", HF_S_TIME_WAIT},   {"RsD", HF_S_TIME_WAIT}, {"D", HF_S_CLOSE_WAIT},  {"Ds", HF_S_TIME_WAIT},
+		{"RDs", HF_S_TIME_WAIT},   {"SD", HF_S_TIME_WAIT},  {"Sr0", HF_S_CLOSED},    {"S0", HF_S_FIN_WAIT},
+		{"SR0", HF_S_CLOSING},     {"Rs0", HF_S_LAST_ACK},  {"Rs0D0", HF_S_CLOSED},  {"B", HF_S_FIN_WAIT},
+		{"B0", HF_S_CLOSED},       {"RB0", HF_S_CLOSED},    {"SB0", HF_S_CLOSED},    {"SRB0", HF_S_CLOSED},
+		{"SS", HF_S_FIN_WAIT},     {"RR", HF_S_CLOSE_WAIT}, {"Sb", HF_S_FIN_WAIT},   {"RrS", HF_S_CLOSING},
 		{"Sr0SRDb0", HF_S_CLOSED},
 	};
 
@@ -93,12 +93,12 @@ static void beat_when_idle(void **state)
 		/* Theirs do not silence ours. */
 		hf_session_beat_received(&session, &(struct hf_beat){.seq = 1}, 1940000);
 		hf_session_heard(&session, 1940);
-		hf_session_grew(&session, 1940, 144);
+		hf_session_arrived(&session, 1940, 144, 0, 0);
 		assert_true(hf_session_beat_owed(&session, 1950));
 		hf_session_beat_make(&session, 1950000, 1, 2, 3, &beat);
 		assert_false(hf_session_beat_owed(&session, 2349));
 		assert_true(hf_session_beat_owed(&session, 2450));
-		hf_session_grew(&session, 2440, 145); /* no beats: data */
+		hf_session_arrived(&session, 2440, 153, 9, 0); /* no beat: data */
 		assert_false(hf_session_beat_owed(&session, 2839));
 	}
 	assert_int_equal(least, 1400);
@@ -149,6 +149,15 @@ static void who_beats(void **state)
 	hf_session_peer_done(&session);
 	assert_false(hf_session_beat_owed(&session, 100000));
 	session = fresh();
+	hf_session_outq(&session, 1000, 72, 72); /* one is still on its way */
+	assert_false(hf_session_beat_owed(&session, 100000));
+	hf_session_outq(&session, 1000, 0, 72);
+	assert_true(hf_session_beat_owed(&session, 100000));
+	session = fresh();
+	hf_session_shut_sent(&session);
+	assert_int_equal(session.state, HF_S_FIN_WAIT);
+	assert_false(hf_session_beat_owed(&session, 100000) || hf_session_hung(&session, 100000, 15000, false, false));
+	session = fresh();
 	hf_session_bye_sent(&session);
 	assert_false(hf_session_beat_owed(&session, 100000));
 }
@@ -159,8 +168,8 @@ static void round_trip(void **state)
 	struct hf_beat beat;
 
 	(void)state;
-	hf_session_beat_received(&session, &(struct hf_beat){.time_us = 77, .received = 10, .unread = 4, .unread_ms = 9},
-				 5000000);
+	hf_session_beat_received(
+		&session, &(struct hf_beat){.time_us = 77, .received = 10, .unread = 4, .unread_ms = 9}, 5000000);
 	assert_int_equal(session.rtt_us, 0);
 	assert_int_equal(session.peer_received, 10);
 	hf_session_beat_make(&session, 5000400, 1, 2, 3, &beat);
@@ -188,7 +197,7 @@ static void hung(void **state)
 	assert_false(hf_session_hung(&session, 16000, 15000, true, false));
 	assert_false(hf_session_hung(&session, 16000, 15000, false, true));
 	assert_false(hf_session_hung(&session, 0, 15000, false, false)); /* a clock behind ours */
-	hf_session_moved(&session, 5000, false); /* while we send, the peer owes nothing */
+	hf_session_moved(&session, 5000, false);                         /* while we send, the peer owes nothing */
 	assert_false(hf_session_hung(&session, 19999, 15000, false, false));
 	assert_true(hf_session_hung(&session, 20000, 15000, false, false));
 	hf_session_outq(&session, 6000, 72, 72); /* beats only */
@@ -207,6 +216,13 @@ static void hung(void **state)
 	assert_true(hf_session_hung(&session, 34000, 15000, false, false));
 	hf_session_fin_received(&session, true);
 	assert_false(hf_session_hung(&session, 34000, 15000, false, false));
+	/* Bytes wait unread, the window shut: once they are read the peer can speak, and has a timeout for it. */
+	session = fresh();
+	hf_session_arrived(&session, 2000, 100, 100, 0);
+	hf_session_arrived(&session, 30000, 100, 100, 0);
+	hf_session_arrived(&session, 40000, 100, 0, 92);
+	assert_false(hf_session_hung(&session, 54999, 15000, false, false));
+	assert_true(hf_session_hung(&session, 55000, 15000, false, false));
 	/* The peer's floor is above our third: no verdict before it can have beaten. */
 	hf_session_init(&session, 0, 50, 50, 50, 1);
 	assert_false(hf_session_hung(&session, 99, 60, false, false));
@@ -214,6 +230,30 @@ static void hung(void **state)
 	session = fresh();
 	hf_session_peer_done(&session);
 	assert_false(hf_session_hung(&session, 90000, 15000, false, false));
+}
+
+/* What counts as movement among what arrives. */
+static void arrivals(void **state)
+{
+	static const struct {
+		uint64_t arrived, unread, received;
+		bool moved, heard;
+	} looks[] = {
+		{0, 0, 0, false, false},      {72, 0, 0, false, true},     {102, 0, 0, false, true},
+		{144, 0, 0, false, true},     {164, 0, 12, true, true},    {164, 0, 12, false, false},
+		{300, 136, 12, true, true},   {372, 208, 12, false, true}, {372, 50, 90, false, false},
+		{516, 100, 100, false, true}, {661, 100, 150, true, true},
+	};
+	struct hf_session session = fresh();
+
+	(void)state;
+	for (uint64_t i = 0; i < sizeof looks / sizeof *looks; i++) {
+		uint64_t now = 2000 + i * 1000;
+
+		hf_session_arrived(&session, now, looks[i].arrived, looks[i].unread, looks[i].received);
+		assert_int_equal(session.moved_at == now, looks[i].moved);
+		assert_int_equal(session.heard_at == now, looks[i].heard);
+	}
 }
 
 static void stalled(void **state)
@@ -233,8 +273,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(transitions), cmocka_unit_test(beat_when_idle), cmocka_unit_test(pace),
-		cmocka_unit_test(who_beats),   cmocka_unit_test(round_trip),	 cmocka_unit_test(hung),
-		cmocka_unit_test(stalled),
+		cmocka_unit_test(who_beats),   cmocka_unit_test(round_trip),     cmocka_unit_test(hung),
+		cmocka_unit_test(arrivals),    cmocka_unit_test(stalled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,392 @@
+/*
+ * What once went wrong, each as the program that showed it: sweeps over all descriptors, sets larger than they are,
+ * credentials changed by several threads, threads and processes that leave by the bare system call, connections
+ * inherited, reused under a sleeper, cancelled in close, retried.
+ */
+#include "zoo.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+
+/* A system call that no library sees. */
+static long bare(long nr, long a, long b, long c, long d, long e)
+{
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
+	long result = nr;
+
+	__asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
+	return result;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = nr, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d, x4 __asm__("x4") = e;
+
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
+	return x0;
+#else
+#error "this architecture's system call instruction is missing"
+#endif
+}
+
+static int threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int count = 0;
+
+	if (!dir)
+		give_up("/proc/self/task");
+	for (struct dirent *d; (d = readdir(dir));)
+		count += d->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+/* Until this process has one thread, at most so long: a plain program does not wait at all. */
+static bool alone_within(long ms)
+{
+	long end = now_ms() + ms;
+
+	while (threads() > 1 && now_ms() < end)
+		nap(50);
+	return threads() == 1;
+}
+
+static int option(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof value;
+
+	MUST(getsockopt(fd, level, name, &value, &len));
+	return value;
+}
+
+/* The same as the kernel has it. */
+static int bare_option(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof value;
+
+	bare(SYS_getsockopt, fd, level, name, (long)&value, (long)&len);
+	return value;
+}
+
+/* How many of the first numbers are open. */
+static int open_numbers(void)
+{
+	int count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+/* Everything from 0 up goes. */
+static void sweep(const char *name, void (*all)(void))
+{
+	int status;
+	pid_t pid = MUST(fork());
+
+	if (pid == 0) {
+		MUST(dup2(1, 100));
+		all();
+		_exit(open_numbers());
+	}
+	MUST(waitpid(pid, &status, 0));
+	say_status(name, status);
+}
+
+/* The same with a connection among them, which the peer sees closed. */
+static void sweep_connection(const char *name, void (*all)(void))
+{
+	int s[2], status;
+	char buf[8];
+
+	pair(s);
+	settle();
+	pid_t pid = MUST(fork());
+	if (pid == 0) {
+		MUST(close(s[1]));
+		MUST(write(s[0], "bye", 3));
+		MUST(dup2(s[0], 100));
+		all();
+		/* By the sweep it is closed, not by the exit. */
+		nap(1000);
+		_exit(open_numbers());
+	}
+	MUST(close(s[0]));
+	long began = now_ms();
+	T(read(s[1], buf, sizeof buf));
+	T(read(s[1], buf, sizeof buf));
+	say("%s closed it at once: %d\n", name, now_ms() - began < 800);
+	MUST(waitpid(pid, &status, 0));
+	say_status(name, status);
+}
+
+static void sweep_range(void)
+{
+	close_range(0, ~0U, 0);
+}
+
+static void sweep_from(void)
+{
+	closefrom(0);
+}
+
+static void sweeps(void)
+{
+	sweep("close_range", sweep_range);
+	sweep("closefrom", sweep_from);
+	sweep_connection("close_range", sweep_range);
+	sweep_connection("closefrom", sweep_from);
+}
+
+/* select(getdtablesize(), ...) with sets of the usual size: nothing behind them may be looked at. */
+static void select_many(void)
+{
+	long page = sysconf(_SC_PAGESIZE);
+	char *map = mmap(NULL, (size_t)page * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct timeval zero = {0};
+	int s[2];
+
+	if (map == MAP_FAILED || mprotect(map + page, (size_t)page, PROT_NONE) < 0)
+		give_up("mmap");
+	fd_set *in = (fd_set *)(void *)(map + page - sizeof *in);
+	pair(s);
+	settle();
+	FD_SET(s[1], in);
+	T(select(200000, in, NULL, NULL, &zero));
+	T(write(s[0], "x", 1));
+	FD_SET(s[1], in);
+	T(select(200000, in, NULL, NULL, NULL));
+	say("readable %d\n", FD_ISSET(s[1], in));
+}
+
+static void *change_credentials(void *arg)
+{
+	for (int i = 0; i < 200; i++)
+		syscall(SYS_setresuid, -1, -1, -1);
+	return arg;
+}
+
+/* Several threads change (to what they are) at the same time: each wants the watchdog out of the way. */
+static void credentials(void)
+{
+	pthread_t t[4];
+	int s[2];
+	char b;
+
+	pair(s);
+	settle();
+	int before = threads();
+	for (int i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, change_credentials, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	say("changed\n");
+	T(write(s[0], "x", 1));
+	T(read(s[1], &b, 1));
+	settle();
+	say("no thread fewer: %d\n", threads() >= before);
+}
+
+static void *leave_barely(void *arg)
+{
+	syscall(SYS_exit, 0);
+	return arg;
+}
+
+/* One thread leaves by the bare call: whatever else runs in the process goes on. */
+static void exit_of_one(void)
+{
+	int s[2], later[2];
+	pthread_t t;
+
+	pair(s);
+	settle();
+	int before = threads();
+	pthread_create(&t, NULL, leave_barely, NULL);
+	pthread_join(t, NULL);
+	nap(100);
+	pair(later);
+	settle();
+	say("no thread fewer: %d\n", threads() >= before);
+}
+
+/* The only thread leaves by the bare call: so does the process, with that status. */
+static void exit_of_all(void)
+{
+	long began = now_ms();
+	struct kid kid;
+	int s[2];
+
+	if (spawn_kid(&kid)) {
+		pair(s);
+		T(write(s[0], "x", 1));
+		settle();
+		say("leaving\n");
+		bare(SYS_exit, 3, 0, 0, 0, 0);
+	}
+	reap("leaver", &kid);
+	say("in time: %d\n", now_ms() - began < 10000);
+}
+
+/* A child uses inherited connections and closes them at once: the last one closed, nothing is left running for them. */
+static void claimed(void)
+{
+	enum { MANY = 20 };
+	int s[MANY][2];
+	struct kid kid;
+	char b;
+
+	for (int i = 0; i < MANY; i++)
+		pair(s[i]);
+	settle();
+	if (spawn_kid(&kid)) {
+		for (int i = 0; i < MANY; i++) {
+			for (int side = 0; side < 2; side++) {
+				recv(s[i][side], &b, 1, MSG_DONTWAIT);
+				close(s[i][side]);
+			}
+		}
+		nap(100);
+		say("alone again: %d\n", alone_within(14000));
+		_exit(0);
+	}
+	reap("child", &kid);
+	T(write(s[MANY - 1][0], "x", 1));
+	T(read(s[MANY - 1][1], &b, 1));
+}
+
+static void *sleep_in_recv(void *fd)
+{
+	char b;
+	long n = recv(*(int *)fd, &b, 1, 0);
+
+	return (void *)(n < 0 ? -(long)errno : n);
+}
+
+/* A thread sleeps in recv, the number is closed and another connection gets it; the reset of the first is none of the
+ * second's business.  zoo.test: and is not reported as its end. */
+static void stale_sleeper(void)
+{
+	struct linger now = {1, 0};
+	int s[2], later[2], fd;
+	void *result;
+	pthread_t t;
+	char b;
+
+	pair(s);
+	settle();
+	fd = s[0];
+	pthread_create(&t, NULL, sleep_in_recv, &fd);
+	nap(200);
+	T(close(s[0]));
+	nap(1500);
+	pair(later);
+	say("the same number: %d\n", later[0] == fd);
+	settle();
+	settle();
+	MUST(setsockopt(s[1], SOL_SOCKET, SO_LINGER, &now, sizeof now));
+	T(close(s[1]));
+	pthread_join(t, &result);
+	say("the sleeper was told of the reset: %d\n", result == (void *)-(long)ECONNRESET);
+	settle();
+	T(write(later[0], "y", 1));
+	T(read(later[1], &b, 1));
+}
+
+static void close_again(void *fd)
+{
+	close(*(int *)fd);
+}
+
+static void *cancelled_in_close(void *fd)
+{
+	pthread_cleanup_push(close_again, fd);
+	pthread_cancel(pthread_self());
+	close(*(int *)fd);
+	say("not reached\n");
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+/* Threads cancelled in close(2).  zoo.test: each connection is reported closed all the same, after a while. */
+static void cancelled_close(void)
+{
+	enum { SOME = 5 };
+	int s[SOME][2];
+	void *result;
+	pthread_t t;
+	char b;
+
+	for (int i = 0; i < SOME; i++)
+		pair(s[i]);
+	settle();
+	for (int i = 0; i < SOME; i++) {
+		pthread_create(&t, NULL, cancelled_in_close, &s[i][0]);
+		pthread_join(t, &result);
+		say("cancelled: %d\n", result == PTHREAD_CANCELED);
+		T(read(s[i][1], &b, 1));
+		T(close(s[i][1]));
+	}
+	alone_within(13500);
+}
+
+/* A non-blocking connect, awaited: what it came to. */
+static void dial_on(int fd, const struct sockaddr_in *a)
+{
+	T(connect(fd, (const struct sockaddr *)a, sizeof *a));
+	ready("connecting", fd, POLLOUT, 2000);
+	T(option(fd, SOL_SOCKET, SO_ERROR));
+}
+
+/* A non-blocking connect that fails and is tried again on the same descriptor, which then is used for another
+ * connection: what bounded the first attempt does not stay, and the program sees its own settings. */
+static void redial(void)
+{
+	struct sockaddr_in a = loopback(0);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	socklen_t len = sizeof a;
+	int l = MUST(socket(AF_INET, SOCK_STREAM, 0)), fd = MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+
+	MUST(bind(l, SA(&a), sizeof a));
+	MUST(getsockname(l, SA(&a), &len));
+	dial_on(fd, &a);
+	MUST(listen(l, 9));
+	nap(1500);
+	T(connect(fd, SA(&a), sizeof a)); /* the end of the first attempt */
+	dial_on(fd, &a);
+	MUST(accept(l, NULL, NULL));
+	settle();
+	settle();
+	T(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
+	T(bare_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
+	T(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+	T(connect(fd, &none, sizeof none));
+	T(bare_option(fd, SOL_SOCKET, SO_KEEPALIVE));
+	dial_on(fd, &a);
+	settle();
+	settle();
+	T(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+	T(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == option(l, IPPROTO_TCP, TCP_KEEPIDLE));
+}
+
+int main(int argc, char **argv)
+{
+	static const struct behaviour all[] = {
+		{"sweeps", sweeps},
+		{"select_many", select_many},
+		{"credentials", credentials},
+		{"exit_of_one", exit_of_one},
+		{"exit_of_all", exit_of_all},
+		{"claimed", claimed},
+		{"stale_sleeper", stale_sleeper},
+		{"cancelled_close", cancelled_close},
+		{"redial", redial},
+		{NULL, NULL},
+	};
+	return zoo_main(argc, argv, all);
+}
