@@ -42,7 +42,7 @@ enum hf_turn hf_turn_try(_Atomic uint32_t *word, uint32_t me)
 enum hf_turn hf_turn_take(_Atomic uint32_t *word, uint32_t me, int patience_ms)
 {
 	/* A look at the owner now and then, in case it has ended without a word. */
-	const struct timespec moment = {0, 10 * 1000000};
+	const struct timespec moment = {0, 10000000L};
 	enum hf_turn turn = hf_turn_try(word, me);
 
 	while (turn == HF_TURN_BUSY) {

@@ -90,7 +90,7 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 	if (atomic_load(&slot->fate) != 0)
 		return revents;
 	if (hf_wrap_of(slot) == NULL)
-		return once ? revents : 0; /* plain from here on: another look shows the kernel's own answer */
+		return (short)(once ? revents : 0); /* plain from here on: another look shows the kernel's own answer */
 	if (phase == HF_PHASE_REDIAL) {
 		*pause = true;
 		return 0; /* of the old connection */
@@ -124,7 +124,7 @@ short hf_sift(int fd, short events, short revents, bool once, bool *pause)
 			revents &= (short)~HF_READABLE;
 	}
 	if (revents != 0)
-		revents |= (short)(hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP));
+		revents = (short)(revents | (hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP)));
 	return revents;
 }
 
@@ -180,7 +180,8 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask)
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
 		if (slot != NULL)
-			fds[i].revents |= (short)(hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP));
+			fds[i].revents = (short)(fds[i].revents |
+						 (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)));
 	}
 	return sift_fds(fds, count, &pause);
 }

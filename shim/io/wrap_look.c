@@ -130,7 +130,7 @@ bool hf_wrap_over(struct hf_slot *slot, int fd)
 
 int hf_wrap_readable(struct hf_slot *slot, int fd)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_wrap *wrap;
 	uint32_t me = hf_turn_me();
 	int bytes = 0;
 	bool end;

@@ -241,7 +241,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 /* MSG_TRUNC: the program bytes are thrown away (tcp(7)). */
 static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 {
-	char buf[4096];
+	char buf[4096] = {0};
 	size_t total = 0;
 
 	while (total < want->total) {

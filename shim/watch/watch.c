@@ -416,8 +416,8 @@ static void look_plain(struct hf_slot *slot, uint64_t now, const struct hf_evide
 		slot->turned_plain = false;
 		ruling->events |= 1U << HF_EV_PLAIN;
 	}
-	if ((turning || slot->turned_plain) && ruling->next > now + 4 * WHEEL_TICK_MS)
-		ruling->next = now + 4 * WHEEL_TICK_MS;
+	if ((turning || slot->turned_plain) && ruling->next > now + UINT64_C(4) * WHEEL_TICK_MS)
+		ruling->next = now + UINT64_C(4) * WHEEL_TICK_MS;
 }
 
 /* The hidden channel's share of a look. */
