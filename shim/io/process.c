@@ -1,6 +1,7 @@
 /*
  * The calls that change what the process is: forks, namespaces, credentials, sandboxes.
  */
+#include "io/process.h"
 #include "io/gate.h"
 #include "watch/watch.h"
 

@@ -6,13 +6,11 @@
  */
 #include "io/adopt.h"
 #include "io/gate.h"
+#include "io/process.h"
 #include "sys.h"
 #include "watch/watch.h"
 
 #include <linux/seccomp.h>
-
-bool hf_sandbox_enter(void);
-void hf_sandbox_failed(void);
 
 static long plain(long nr, long a, long b, long c, long d, long e, long f)
 {

@@ -250,46 +250,37 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 	return true;
 }
 
-bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+/* One direction's turn, settled: AGREES tells whether the kernel's ledger matches what we have recorded of it. */
+static bool take_turn(struct hf_slot *slot, int fd, _Atomic uint32_t *word, uint32_t me, int patience_ms,
+		      bool (*agrees)(struct hf_slot *slot, int fd))
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	enum hf_turn turn;
+	enum hf_turn turn = hf_turn_take(word, me, patience_ms);
 
-	if (wrap == NULL)
-		return false;
-	turn = hf_turn_take(&wrap->rx_owner, me, patience_ms);
 	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
 		/* Whoever had it before has found the peer to be plain. */
-		hf_turn_end(&wrap->rx_owner);
+		hf_turn_end(word);
 		return false;
 	}
-	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !hf_wrap_ledger_rx(slot, fd)) {
+	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !agrees(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
-		hf_turn_end(&wrap->rx_owner);
+		hf_turn_end(word);
 		return false;
 	}
 	return turn != HF_TURN_BUSY;
 }
 
+bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && take_turn(slot, fd, &wrap->rx_owner, me, patience_ms, hf_wrap_ledger_rx);
+}
+
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	enum hf_turn turn;
 
-	if (wrap == NULL)
-		return false;
-	turn = hf_turn_take(&wrap->tx_owner, me, patience_ms);
-	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
-		/* Whoever had it before has found the peer to be plain. */
-		hf_turn_end(&wrap->tx_owner);
-		return false;
-	}
-	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !hf_wrap_ledger_tx(slot, fd)) {
-		hf_wrap_fail(slot, EPROTO);
-		hf_turn_end(&wrap->tx_owner);
-		return false;
-	}
-	return turn != HF_TURN_BUSY;
+	return wrap != NULL && take_turn(slot, fd, &wrap->tx_owner, me, patience_ms, hf_wrap_ledger_tx);
 }
 
 void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me)

@@ -38,7 +38,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT || atomic_load(&wrap->phase) == HF_PHASE_HELLO) {
 		/* What comes first may show that the connection is plain. */
 		if (hf_wrap_take_rx(slot, fd, me, 20)) {
-			enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+			enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 			hf_turn_end(&wrap->rx_owner);
 			*plain = shake == HF_SHAKE_PLAIN;
@@ -121,7 +121,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me)
 	int ready;
 
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
-		enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 		if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
 			return -1;

@@ -70,7 +70,7 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 			return false;
 		}
 		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_take_rx(slot, fd, me, 0)) {
-			shake = hf_wrap_shake(slot, fd, me, false);
+			shake = hf_wrap_shake(slot, fd, me);
 			hf_turn_end(&wrap->rx_owner);
 		}
 		if (shake == HF_SHAKE_PLAIN)

@@ -243,12 +243,11 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	return not_holdfast(slot, fd, me);
 }
 
-enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me, bool ended)
+enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int state;
 
-	(void)ended;
 	if (wrap == NULL)
 		return HF_SHAKE_PLAIN;
 	switch (atomic_load(&wrap->phase)) {

@@ -20,8 +20,8 @@ enum hf_shake {
 	HF_SHAKE_FAILED, /* ended: slot->fate says how */
 };
 
-/* One step of the handshake; the rx turn must be ours.  ENDED: the kernel has reported end of file or an error. */
-enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me, bool ended);
+/* One step of the handshake; the rx turn must be ours. */
+enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me);
 
 /* Client: the HELLO, once. */
 int hf_wrap_say_hello(struct hf_slot *slot, int fd);

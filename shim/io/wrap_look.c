@@ -71,7 +71,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return atomic_load(&slot->fate) != 0 ? HF_LOOK_READY : HF_LOOK_BUSY;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
-		enum hf_shake shake = hf_wrap_shake(slot, fd, me, false);
+		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 		if (shake != HF_SHAKE_ON) {
 			hf_turn_end(&wrap->rx_owner);

@@ -292,7 +292,7 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 		}
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
-		shake = hf_wrap_shake(slot, fd, me, false);
+		shake = hf_wrap_shake(slot, fd, me);
 		if (shake == HF_SHAKE_ON)
 			return true;
 		hf_turn_end(&wrap->rx_owner);

@@ -30,7 +30,7 @@ static uint64_t tend_handshake(struct hf_slot *slot, int fd, uint32_t me, uint64
 	/* A reader is at it, and may sleep there for ever if the peer is silent: only the deadline is ours then. */
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return now + SHAKE_MS;
-	shake = hf_wrap_shake(slot, fd, me, false);
+	shake = hf_wrap_shake(slot, fd, me);
 	hf_turn_end(&wrap->rx_owner);
 	if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
 		return UINT64_MAX;

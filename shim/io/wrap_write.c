@@ -169,7 +169,7 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			return false;
 		}
 		if (hf_wrap_take_rx(slot, fd, me, 0)) {
-			shake = hf_wrap_shake(slot, fd, me, false);
+			shake = hf_wrap_shake(slot, fd, me);
 			hf_turn_end(&wrap->rx_owner);
 		}
 		if (shake == HF_SHAKE_ON || atomic_load(&wrap->phase) == HF_PHASE_ON)
