@@ -16,6 +16,31 @@ uint64_t hf_put_identity(int fd, const struct stat *st)
 	return (uint64_t)fd << HF_PUT_ID_BITS | (h != 0 ? h : 1);
 }
 
+int hf_put_choose(int fd, uint64_t *own)
+{
+	struct stat st, in;
+	int domain = 0, ret;
+	socklen_t len = sizeof(domain);
+
+	*own = 0;
+	if (fd < 0 || fd > HF_PUT_MAX_FD)
+		return -EBADF;
+	ret = hf_sys_fstat(fd, &st);
+	if (ret < 0)
+		return ret;
+	if (S_ISSOCK(st.st_mode)) {
+		ret = hf_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+		if (ret < 0 || domain != AF_UNIX)
+			return -EAFNOSUPPORT;
+		if (hf_sys_fstat(0, &in) == 0 && in.st_dev == st.st_dev && in.st_ino == st.st_ino)
+			return -EAFNOSUPPORT;
+	} else if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode)) {
+		return -EINVAL;
+	}
+	*own = hf_put_identity(fd, &st);
+	return 0;
+}
+
 bool hf_put_still(uint64_t own, struct stat *st)
 {
 	return own != 0 && hf_sys_fstat(hf_put_fd(own), st) == 0 && hf_put_identity(hf_put_fd(own), st) == own;

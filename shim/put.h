@@ -25,6 +25,12 @@ static inline int hf_put_fd(uint64_t own)
 	return (int)(own >> HF_PUT_ID_BITS);
 }
 
+/*
+ * FD, a descriptor of the program's, as one that lines may go to, into *OWN.  0 or -errno.  Sockets: AF_UNIX only
+ * (journald), and not the one that is standard input too: that is a conversation (inetd style, ssh -s), not a log.
+ */
+int hf_put_choose(int fd, uint64_t *own);
+
 /* Whether the descriptor in OWN is still the file it was chosen for; fills ST. */
 bool hf_put_still(uint64_t own, struct stat *st);
 

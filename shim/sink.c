@@ -41,42 +41,13 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/*
- * A descriptor of the program's that lines may go to: *OWN, or -errno.  Sockets: AF_UNIX only (journald), and not the
- * one that is standard input too: that is a conversation (inetd style, ssh -s), not a log.
- */
-static int adopt(int fd, uint64_t *own)
-{
-	struct stat st, in;
-	int domain = 0, ret;
-	socklen_t len = sizeof(domain);
-
-	*own = 0;
-	if (fd < 0 || fd > HF_PUT_MAX_FD)
-		return -EBADF;
-	ret = hf_sys_fstat(fd, &st);
-	if (ret < 0)
-		return ret;
-	if (S_ISSOCK(st.st_mode)) {
-		ret = hf_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-		if (ret < 0 || domain != AF_UNIX)
-			return -EAFNOSUPPORT;
-		if (hf_sys_fstat(0, &in) == 0 && in.st_dev == st.st_dev && in.st_ino == st.st_ino)
-			return -EAFNOSUPPORT;
-	} else if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode)) {
-		return -EINVAL;
-	}
-	*own = hf_put_identity(fd, &st);
-	return 0;
-}
-
 /* Standard error */
 
 void hf_sink_stderr_replaced(void)
 {
 	uint64_t own;
 
-	adopt(STDERR_FILENO, &own);
+	hf_put_choose(STDERR_FILENO, &own);
 	atomic_store(&stderr_own, own);
 	atomic_store(&stderr_known, true);
 }
@@ -447,7 +418,7 @@ void hf_sink_open(const struct hf_sink_setting *settings, size_t count)
 		} else if (settings[i].kind == HF_SINK_UNIX) {
 			ret = resolve(sink, sizeof(((struct sockaddr_un *)NULL)->sun_path));
 		} else if (settings[i].kind == HF_SINK_FD && settings[i].fd != STDERR_FILENO) {
-			ret = adopt(settings[i].fd, &own);
+			ret = hf_put_choose(settings[i].fd, &own);
 			atomic_store(&sink->own, own);
 		}
 		if (ret < 0)

@@ -1,0 +1,289 @@
+/* One look at one connection, and what follows from it: see look.h. */
+#include "watch/look.h"
+#include "io/adopt.h"
+#include "io/bound.h"
+#include "io/wrap.h"
+#include "runtime.h"
+#include "sys.h"
+#include "watch/socket.h"
+#include "watch/tell.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+
+enum {
+	MOST_PROBES = 100, /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
+};
+
+static uint64_t pause_at; /* ms: when the last pause of ours ended */
+
+void hf_look_paused(uint64_t now)
+{
+	pause_at = now;
+}
+
+static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
+{
+	bool connecting = atomic_load(&slot->connecting) != 0 && evidence->state == HF_TCP_SYN_SENT;
+	uint64_t since = atomic_load(&slot->start);
+
+	slot->looked = true;
+	slot->timeout = hf_runtime.policy.timeout;
+	slot->pause_seen = pause_at;
+	hf_judge_init(&slot->judge, since != 0 ? since : now, connecting);
+	hf_socket_names(slot, fd);
+}
+
+static void pause_seen(struct hf_slot *slot, uint64_t now)
+{
+	if (slot->pause_seen == pause_at)
+		return;
+	slot->pause_seen = pause_at;
+	hf_judge_pause(&slot->judge, now);
+	hf_wrap_pause(slot, now);
+}
+
+static void established(struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
+{
+	if (evidence->state == HF_TCP_SYN_SENT || evidence->state == HF_TCP_CLOSE)
+		return;
+	hf_unbound(slot, fd);
+	if (atomic_load(&slot->tuned) == 0) {
+		hf_socket_names(slot, fd);
+		hf_socket_tune(slot, fd);
+		hf_tell_one(slot, HF_EV_OPEN, evidence);
+	}
+}
+
+/* The number no longer leads to the socket: closed where we could not see it. */
+static void lost(struct hf_slot *slot, int fd, uint64_t now)
+{
+	enum { AGAIN_MS = 100, MOST = 30 };
+
+	/* The close may just be under way; its hook will tell.  A duplicate may be left. Either way look again. */
+	hf_watch_schedule(slot, now + AGAIN_MS);
+	hf_disown(fd, slot);
+	if (atomic_load(&slot->stage) != HF_STAGE_WATCHED || hf_move_to_duplicate(slot, fd) || ++slot->tries < MOST)
+		return;
+	/* Nobody will tell: the thread was cancelled in its close (pthread_cancel(3)).  A close that still lingers
+	 * finds the slot gone or another generation of it. */
+	atomic_store(&slot->refs, 0);
+	hf_watch_closed(slot);
+}
+
+static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+		const struct hf_ruling *ruling)
+{
+	uint32_t more;
+
+	atomic_compare_exchange_strong(&slot->fate, &(int){0}, ETIMEDOUT);
+	atomic_store(&slot->guard, 0);
+	if (ruling->gone) {
+		hf_watch_done(slot);
+		return;
+	}
+	more = hf_socket_end(slot, fd, ruling->reason == HF_WHY_PATH, evidence, now);
+	if (more != 0)
+		hf_watch_schedule(slot, now + more);
+	else
+		hf_watch_done(slot);
+}
+
+static void end_more(struct hf_slot *slot, uint64_t now)
+{
+	uint32_t more = hf_socket_end_more(slot, atomic_load(&slot->fd), now);
+
+	if (more != 0)
+		hf_watch_schedule(slot, now + more);
+	else
+		hf_watch_done(slot);
+}
+
+static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+		const struct hf_ruling *ruling)
+{
+	hf_tell(slot, now, evidence, ruling);
+	if (slot->judge.dead && !ruling->end && !ruling->gone && !slot->resting && evidence->probes > MOST_PROBES) {
+		/* Told and left alone: the kernel's limit on unanswered probes must not end it in our place. */
+		hf_socket_restore(slot, fd);
+		slot->resting = true;
+	} else if (slot->resting && ruling->silent < hf_runtime.policy.timeout) {
+		slot->resting = false;
+		hf_socket_retune(slot, fd);
+	}
+	if (ruling->end) {
+		end(slot, fd, now, evidence, ruling);
+		return;
+	}
+	if (ruling->gone) {
+		hf_fd_entry entry = hf_slot_entry(slot);
+
+		if (hf_wrap_of(slot) != NULL) {
+			hf_watch_done(slot); /* still ours: what waits unread is frames, not the program's */
+			return;
+		}
+		hf_socket_restore(slot, fd);
+		/* From here on the slot may be another connection's, even one of the same number. */
+		hf_watch_done(slot);
+		if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
+			hf_release(entry, fd);
+		return;
+	}
+	if (ruling->ask && !slot->resting) {
+		hf_socket_ask(slot, fd);
+	} else if (slot->asking && evidence->probes == 0) {
+		slot->asking = false;
+		hf_socket_retune(slot, fd);
+	}
+	hf_watch_schedule(slot, ruling->next);
+}
+
+/* Closed by the program; its last bytes are on their way, for as long as the peer's kernel answers. */
+static void drain(struct hf_slot *slot, int fd, uint64_t now)
+{
+	enum { AGAIN_MS = 8 };
+	struct hf_evidence evidence;
+	struct hf_ruling ruling = {.gone = true};
+
+	if (!hf_wrap_drained(slot, fd) && hf_socket_look(slot, fd, &evidence)) {
+		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
+
+		if (!slot->looked)
+			first_look(slot, now, fd, &evidence);
+		pause_seen(slot, now);
+		policy.abort_on_dead = true;
+		policy.stall_timeout = policy.half_close_timeout = 0;
+		hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+		ruling.events &= 1U << HF_EV_DEAD;
+		hf_tell(slot, now, &evidence, &ruling);
+		if (!ruling.end && !ruling.gone) {
+			if (ruling.ask)
+				hf_socket_ask(slot, fd);
+			hf_watch_schedule(slot, now + AGAIN_MS);
+			return;
+		}
+	}
+	hf_sys_close(fd);
+	hf_watch_schedule(slot, now + AGAIN_MS);
+	atomic_store(&slot->draining, 0);
+	hf_watch_closed(slot);
+}
+
+/* The peer does not speak holdfast: from here on the connection is like any other, or a new one on the same socket. */
+static void turned_plain(struct hf_slot *slot, uint64_t now)
+{
+	atomic_store(&slot->wrap_tried, 0);
+	atomic_store(&slot->start, now);
+	slot->looked = false;
+	slot->turned_plain = true;
+}
+
+/* The handshake has connected the socket again: nothing known of its last life counts. */
+static void look_redialed(struct hf_slot *slot, uint64_t now)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap == NULL || atomic_exchange(&wrap->renew, 0) == 0)
+		return;
+	atomic_store(&slot->start, now);
+	slot->looked = false;
+}
+
+/* The plain event, once it is connected again. */
+static void look_plain(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence, struct hf_ruling *ruling)
+{
+	bool turning = atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL;
+
+	if (slot->turned_plain && evidence->state == HF_TCP_ESTABLISHED) {
+		slot->turned_plain = false;
+		ruling->events |= 1U << HF_EV_PLAIN;
+	}
+	if ((turning || slot->turned_plain) && ruling->next > now + UINT64_C(4) * HF_WATCH_TICK_MS)
+		ruling->next = now + UINT64_C(4) * HF_WATCH_TICK_MS;
+}
+
+/* The hidden channel's share of a look. */
+static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
+			 const struct hf_evidence *evidence, struct hf_ruling *ruling)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t phase;
+	uint64_t next;
+
+	if (wrap == NULL)
+		return; /* plain since a moment ago */
+	phase = atomic_load(&wrap->phase);
+	if (ruling->gone && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)) {
+		/* A peer that does not understand our HELLO may well reset the connection: that is what the fallback
+		 * is for, and the one that follows is judged afresh. */
+		*ruling = (struct hf_ruling){.next = now + HF_WATCH_TICK_MS};
+		slot->looked = false;
+	}
+	if (ruling->gone && ruling->reason == HF_WHY_RESET)
+		hf_wrap_vanished(slot, fd);
+	if (ruling->end || ruling->gone)
+		return;
+	next = hf_wrap_tend(slot, fd, now, evidence);
+	if (next < ruling->next)
+		ruling->next = next;
+	if (atomic_load(&wrap->phase) == HF_PHASE_ON && !wrap->told) {
+		wrap->told = true;
+		ruling->events |= 1U << HF_EV_WRAPPED;
+	}
+	hf_wrap_judge(slot, now, policy, evidence, ruling);
+}
+
+/* A hook has refused to go on: whatever was judged, this is the end. */
+static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
+{
+	atomic_store(&slot->failed, 0);
+	ruling->events = 0; /* hf_tell_failed() has told */
+	ruling->reason = HF_WHY_NONE;
+	ruling->end = true;
+	ruling->gone = false;
+}
+
+void hf_look(struct hf_slot *slot, uint64_t now)
+{
+	struct hf_policy policy = hf_runtime.policy, own;
+	struct hf_evidence evidence;
+	struct hf_ruling ruling;
+	int fd = atomic_load(&slot->fd);
+
+	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
+		return; /* just now: it is in the mail; its socket may be in its next life */
+	if (slot->dying != HF_DYING_NO) {
+		end_more(slot, now);
+		return;
+	}
+	if (atomic_load(&slot->draining) != 0) {
+		drain(slot, fd, now);
+		return;
+	}
+	if (!hf_socket_look(slot, fd, &evidence)) {
+		lost(slot, fd, now);
+		return;
+	}
+	slot->tries = 0;
+	if (atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL)
+		turned_plain(slot, now);
+	look_redialed(slot, now);
+	if (!slot->looked)
+		first_look(slot, now, fd, &evidence);
+	established(slot, fd, &evidence);
+	pause_seen(slot, now);
+	if (slot->timeout != 0)
+		policy.timeout = slot->timeout;
+	if (atomic_load(&slot->lent) != 0)
+		policy.data_timeout = atomic_load(&slot->program_user_timeout);
+	own = hf_wrap_policy(slot, &policy);
+	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
+	if (hf_wrap_of(slot) != NULL)
+		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
+	look_plain(slot, now, &evidence, &ruling);
+	if (atomic_load(&slot->failed) != 0)
+		fail(slot, &ruling);
+	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
+		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
+	act(slot, fd, now, &evidence, &ruling);
+}
