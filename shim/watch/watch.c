@@ -1,4 +1,6 @@
 #include "watch/watch.h"
+#include "core/pause.h"
+#include "fmt.h"
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/wrap.h"
@@ -25,7 +27,6 @@ enum {
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
 	REST_MS = 10000,        /* the longest sleep, for that check */
-	LATE_MS = 500,          /* woken so much later than asked for: we were stopped, or the machine slept */
 };
 
 enum { OFF, STARTING, RUNNING };
@@ -35,6 +36,7 @@ static struct {
 	_Atomic uint32_t stop;     /* how many calls want the thread away: hf_watch_suspend() */
 	_Atomic uint32_t restart;  /* it is wanted again when the last of them is through */
 	uint32_t ring;             /* futex: changes when the thread must look up */
+	_Atomic uint64_t rung_at;  /* ms: when, the first time in a sleep */
 	_Atomic uint32_t dozing;   /* it sleeps longer than the grace: new mail must ring */
 	struct hf_slot_stack mail; /* new, closed and poked slots */
 
@@ -42,7 +44,7 @@ static struct {
 	struct hf_wheel wheel;
 	bool wheel_made;
 	uint32_t watched;
-	uint64_t asleep_ms; /* CLOCK_BOOTTIME minus CLOCK_MONOTONIC: grows while the machine is suspended */
+	struct hf_pause pause;
 	uint64_t idle_since, leader_check;
 	int status; /* of the program's first thread, if we are the last */
 } watch;
@@ -67,6 +69,9 @@ static uint32_t grace(void)
 
 static void ring(void)
 {
+	uint64_t none = 0;
+
+	(void)atomic_compare_exchange_strong(&watch.rung_at, &none, clock_ms(CLOCK_MONOTONIC));
 	__atomic_add_fetch(&watch.ring, 1, __ATOMIC_RELEASE);
 	hf_sys_futex(&watch.ring, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
@@ -280,17 +285,54 @@ static void read_mail(uint64_t now)
 	}
 }
 
-/* Stopped (SIGSTOP), suspended, or starved: whatever the evidence says, it was gathered by nobody. */
-static void notice_pause(uint64_t planned, uint64_t now)
-{
-	uint64_t asleep = clock_ms(CLOCK_BOOTTIME) - now;
-	bool suspended = asleep > watch.asleep_ms + LATE_MS;
-	/* A busy machine wakes us late too; the evidence is the kernel's own and stays good meanwhile. */
-	uint32_t late = hf_runtime.policy.interval > LATE_MS ? hf_runtime.policy.interval : LATE_MS;
+/* Of /proc/self/task/TID/schedstat (proc(5)), the second field: how long a thread has waited for a processor. */
+struct queued {
+	int tid;
+	uint64_t ms;
+};
 
-	watch.asleep_ms = asleep;
-	if (suspended || (planned != 0 && now > planned + late))
+static void read_queued(void *arg)
+{
+	struct queued *queued = arg;
+	char path[64], text[64];
+	struct hf_fmt fmt;
+	uint64_t ns = 0;
+	long got = 0, i = 0;
+	int fd;
+
+	hf_fmt_init(&fmt, path, sizeof(path), 0);
+	hf_fmt_str(&fmt, "/proc/self/task/");
+	hf_fmt_i64(&fmt, queued->tid);
+	hf_fmt_str(&fmt, "/schedstat");
+	hf_fmt_boundary(&fmt);
+	hf_fmt_end(&fmt, "");
+	fd = hf_sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		got = hf_sys_read(fd, text, sizeof(text));
+		hf_sys_close(fd);
+	}
+	while (i < got && text[i] != ' ')
+		i++;
+	for (i++; i < got && text[i] >= '0' && text[i] <= '9'; i++)
+		ns = ns * 10 + (uint64_t)(text[i] - '0');
+	queued->ms = ns != 0 ? ns / 1000000 : UINT64_MAX;
+}
+
+/* Stopped (SIGSTOP) or suspended: nobody looked at the evidence and nobody put a question.  Returns the time. */
+static uint64_t notice_pause(uint64_t due, uint64_t now)
+{
+	struct queued queued = {.tid = hf_sys_gettid()};
+	uint64_t before = clock_ms(CLOCK_MONOTONIC), boot = clock_ms(CLOCK_BOOTTIME);
+	bool paused = hf_pause_suspended(&watch.pause, before, boot, clock_ms(CLOCK_MONOTONIC));
+
+	if (hf_pause_late(&watch.pause, due, now, hf_runtime.policy.interval)) {
+		hf_thread_aside(read_queued, &queued);
+		paused = hf_pause_stopped(&watch.pause, queued.ms) || paused;
+		now = clock_ms(CLOCK_MONOTONIC);
+	}
+	if (paused)
 		hf_look_paused(now);
+	return now;
 }
 
 struct count {
@@ -342,13 +384,15 @@ static bool alone(uint64_t now)
 	return count.alone;
 }
 
-/* Sleep until the next look is due or somebody rings. Returns when that was planned to be, 0 for never. */
+/* Sleep until the next look is due or somebody rings. Returns when it was to wake. */
 static uint64_t rest(uint64_t now)
 {
-	uint64_t due = hf_wheel_next(&watch.wheel), until;
-	uint32_t heard = __atomic_load_n(&watch.ring, __ATOMIC_ACQUIRE);
+	uint64_t due = hf_wheel_next(&watch.wheel), until, rung;
+	uint32_t heard;
 	struct timespec ts;
 
+	atomic_store(&watch.rung_at, 0);
+	heard = __atomic_load_n(&watch.ring, __ATOMIC_ACQUIRE);
 	until = due != UINT64_MAX ? due : watch.idle_since + LINGER_MS;
 	if (until <= now)
 		return now;
@@ -364,7 +408,10 @@ static uint64_t rest(uint64_t now)
 	ts.tv_nsec = (long)((until - now) % 1000) * 1000000;
 	hf_sys_futex(&watch.ring, FUTEX_WAIT_PRIVATE, heard, &ts);
 	atomic_store(&watch.dozing, 0);
-	return until;
+	rung = atomic_load(&watch.rung_at);
+	if (rung == 0 || rung >= until)
+		return until;
+	return rung > now ? rung : now;
 }
 
 /* Nothing has been watched for a while: end, if nobody hands us something at this very moment. */
@@ -386,7 +433,7 @@ static bool retire(uint64_t now)
 
 static int body(void)
 {
-	uint64_t now = clock_ms(CLOCK_MONOTONIC), planned = 0;
+	uint64_t now = clock_ms(CLOCK_MONOTONIC), due = now, done;
 
 	if (!watch.wheel_made) {
 		hf_wheel_init(&watch.wheel, now, HF_WATCH_TICK_MS);
@@ -394,11 +441,11 @@ static int body(void)
 		watch.watched = 0;
 	}
 	watch.idle_since = watch.leader_check = now;
-	watch.asleep_ms = clock_ms(CLOCK_BOOTTIME) - now;
+	hf_pause_init(&watch.pause, now, clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_MONOTONIC));
 	for (;;) {
 		struct hf_wheel_node *node;
 
-		notice_pause(planned, now);
+		now = notice_pause(due, now);
 		read_mail(now);
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
 			hf_look(slot_of_node(node), now);
@@ -410,7 +457,9 @@ static int body(void)
 		if (retire(now) || alone(now))
 			return watch.status;
 		/* Many looks take their time: that was no pause. */
-		planned = rest(clock_ms(CLOCK_MONOTONIC));
+		done = clock_ms(CLOCK_MONOTONIC);
+		hf_pause_awake(&watch.pause, done - now);
+		due = rest(done);
 		now = clock_ms(CLOCK_MONOTONIC);
 	}
 }

@@ -287,7 +287,15 @@ ready() { # ready NAME...: until these waiters are connected
 
 ended() { [ -s "$S/$1.status" ]; }
 
-send_signal() { kill "-$1" "$(pid_of "$2")"; }
+# SIGSTOP stops a process once it gets a processor, and its threads one by one: until then they go on answering.
+all_stopped() { ! grep -qv 'T (stopped)' <(grep -h '^State:' "/proc/$1"/task/*/status); }
+
+send_signal() { # send_signal SIGNAL NAME
+	local pid
+	pid=$(pid_of "$2")
+	kill "-$1" "$pid"
+	[ "$1" != STOP ] || await 10 all_stopped "$pid" || give_up "$2" "does not stop"
+}
 
 # --- assertions ----------------------------------------------------------------------------------------------------
 
