@@ -81,7 +81,7 @@ bool hf_copy_in(void *to, const void *program, size_t size);
 bool hf_copy_out(void *program, const void *from, size_t size);
 
 /* The kernel reported end of file, which our own SHUT_RD makes it do as well. */
-void hf_wrap_kernel_end(struct hf_wrap *wrap);
+void hf_wrap_kernel_end(struct hf_wrap *wrap, int fd);
 
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(uint32_t me, int flags);

@@ -30,6 +30,15 @@ static bool at_end(const struct hf_wrap *wrap)
 	return wrap->rx.fin || wrap->rx.bye || atomic_load_explicit(&wrap->ended, memory_order_relaxed) != 0;
 }
 
+/* What a read at the end says: a reset once, after what came before it (read(2)). */
+static ssize_t end_of(struct hf_wrap *wrap, size_t done)
+{
+	if (done > 0 || atomic_exchange(&wrap->reset, 0) == 0)
+		return (ssize_t)done;
+	errno = ECONNRESET;
+	return -1;
+}
+
 static ssize_t fate_of(struct hf_slot *slot, size_t done)
 {
 	if (done > 0)
@@ -135,7 +144,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		ssize_t got, bytes;
 
 		if (at_end(wrap))
-			return (ssize_t)want->done;
+			return end_of(wrap, want->done);
 		got = receive(wrap, fd, want, next_flags(want), scratch, iov, &pieces, &asked);
 		if (got < 0) {
 			if (want->done == 0)
@@ -144,8 +153,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return (ssize_t)want->done;
 		}
 		if (got == 0) {
-			hf_wrap_kernel_end(wrap);
-			return (ssize_t)want->done;
+			hf_wrap_kernel_end(wrap, fd);
+			return end_of(wrap, want->done);
 		}
 		bytes = take(slot, fd, scratch, iov, pieces, overhead, (size_t)got);
 		if (bytes < 0)
@@ -231,7 +240,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 			return -1;
 	}
 	if (at_end(wrap))
-		return 0;
+		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
 		return peek_beyond(wrap, fd, want);

@@ -5,6 +5,7 @@
 #include "io/gate.h"
 #include "report.h"
 #include "sys.h"
+#include "watch/watch.h"
 
 #include <elf.h>
 #include <link.h>
@@ -140,9 +141,12 @@ static __attribute__((constructor)) void boot(int argc, char **argv, char **envp
 	atomic_store(&hf_runtime.on, true);
 }
 
-/* The last of all destructors: what the program has written is handed over, within HOLDFAST_LINGER. */
+/* The last of all destructors: what the program has written is handed over, within HOLDFAST_LINGER, and what the
+ * watchdog is telling gets told. */
 static __attribute__((destructor)) void leave(void)
 {
-	if (hf_on() && !hf_proc_borrowed())
-		hf_wrap_exit();
+	if (!hf_on() || hf_proc_borrowed())
+		return;
+	hf_wrap_exit();
+	hf_watch_finish();
 }

@@ -38,6 +38,7 @@ static struct {
 	uint32_t ring;             /* futex: changes when the thread must look up */
 	_Atomic uint64_t rung_at;  /* ms: when, the first time in a sleep */
 	_Atomic uint32_t dozing;   /* it sleeps longer than the grace: new mail must ring */
+	_Atomic uint32_t awake;    /* the epoch, while it is at its connections; 0 while it sleeps */
 	struct hf_slot_stack mail; /* new, closed and poked slots */
 
 	/* The thread's own. */
@@ -211,6 +212,17 @@ void hf_watch_resume(void)
 void hf_watch_retune(struct hf_slot *slot, int fd)
 {
 	hf_socket_retune(slot, fd);
+}
+
+void hf_watch_finish(void)
+{
+	enum { TRIES = 1000 };
+	const struct timespec moment = {0, 1000000};
+	uint32_t epoch = atomic_load(hf_proc_epoch);
+
+	/* A forked child that has made no call of ours has the parent's word and no epoch. */
+	for (int i = 0; i < TRIES && epoch != 0 && atomic_load(&watch.awake) == epoch; i++)
+		hf_sys_nanosleep(&moment, NULL);
 }
 
 /* The thread's side */
@@ -431,7 +443,7 @@ static bool retire(uint64_t now)
 	return !atomic_compare_exchange_strong(&watch.state, &(uint32_t){OFF}, RUNNING);
 }
 
-static int body(void)
+static int watch_on(void)
 {
 	uint64_t now = clock_ms(CLOCK_MONOTONIC), due = now, done;
 
@@ -441,6 +453,7 @@ static int body(void)
 		watch.watched = 0;
 	}
 	watch.idle_since = watch.leader_check = now;
+	atomic_store(&watch.awake, atomic_load(hf_proc_epoch));
 	hf_pause_init(&watch.pause, now, clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_MONOTONIC));
 	for (;;) {
 		struct hf_wheel_node *node;
@@ -459,7 +472,17 @@ static int body(void)
 		/* Many looks take their time: that was no pause. */
 		done = clock_ms(CLOCK_MONOTONIC);
 		hf_pause_awake(&watch.pause, done - now);
+		atomic_store(&watch.awake, 0);
 		due = rest(done);
+		atomic_store(&watch.awake, atomic_load(hf_proc_epoch));
 		now = clock_ms(CLOCK_MONOTONIC);
 	}
+}
+
+static int body(void)
+{
+	int status = watch_on();
+
+	atomic_store(&watch.awake, 0);
+	return status;
 }

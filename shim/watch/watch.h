@@ -31,6 +31,9 @@ void hf_watch_forked(void);
 void hf_watch_suspend(void);
 void hf_watch_resume(void);
 
+/* At exit, which ends the thread in mid-sentence: let it finish what it is at, a second at most. */
+void hf_watch_finish(void);
+
 /* The keepalive of SLOT as the kernel should have it now; called after the program set its own. */
 void hf_watch_retune(struct hf_slot *slot, int fd);
 
