@@ -187,17 +187,3 @@ void hf_disown(int fd, struct hf_slot *slot)
 	if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
 		hf_release(entry, fd);
 }
-
-void hf_keep_draining(hf_fd_entry entry, int kept)
-{
-	struct hf_slot *slot = hf_slot_of(entry);
-
-	if (slot == NULL) {
-		hf_sys_close(kept);
-		return;
-	}
-	atomic_store(&slot->fd, kept);
-	atomic_store(&slot->draining, 1);
-	(void)hf_slot_drop(slot);
-	hf_watch_poke(slot);
-}

@@ -28,9 +28,6 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen);
 /* An entry that named a slot is gone (closed, replaced). FD is the number it stood at. */
 void hf_release(hf_fd_entry entry, int fd);
 
-/* The program has closed the connection of ENTRY; the watchdog drains it through KEPT, a duplicate, and closes that. */
-void hf_keep_draining(hf_fd_entry entry, int kept);
-
 /* The map says FD is SLOT but the kernel says otherwise: forget it. */
 void hf_disown(int fd, struct hf_slot *slot);
 

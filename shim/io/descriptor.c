@@ -3,6 +3,7 @@
  */
 #include "io/adopt.h"
 #include "io/gate.h"
+#include "io/keep.h"
 #include "sys.h"
 
 #include <fcntl.h>
@@ -33,25 +34,15 @@ static void leaving(int fd, hf_fd_entry entry)
 		hf_wrap_leave(slot, atomic_load(&slot->refs) == 1 || !hf_move_to_duplicate(slot, fd));
 }
 
-int hf_close(int fd)
+/* A close of FD, of which the map says ENTRY; RAW: not one that a thread may be cancelled in (pthreads(7)). */
+static int close_known(int fd, hf_fd_entry entry, bool raw)
 {
-	hf_fd_entry entry, mark;
-	int result, error, kept;
+	hf_fd_entry mark;
+	int result, error, kept = closing_wrapped(fd, entry);
 
-	hf_real_ready();
-	if (!hf_on())
-		return hf_real.close(fd);
-	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
-	 * loop that closes until it fails would otherwise never end. */
-	if (hf_unlikely(hf_report_owns(fd)))
-		return 0;
-	entry = hf_fdmap_get(fd);
-	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
-		return hf_real.close(fd);
-	kept = closing_wrapped(fd, entry);
 	leaving(fd, entry);
 	entry = hf_fdmap_busy(fd, &mark);
-	result = hf_real.close(fd);
+	result = raw ? hf_sys_close(fd) : hf_real.close(fd);
 	error = errno;
 	/* Linux has given the number back even when close reports an error, except EBADF (close(2)). */
 	hf_fdmap_unbusy(fd, mark, HF_FD_UNKNOWN);
@@ -61,6 +52,23 @@ int hf_close(int fd)
 		hf_release(entry, fd);
 	errno = error;
 	return result;
+}
+
+int hf_close(int fd)
+{
+	hf_fd_entry entry;
+
+	hf_real_ready();
+	if (!hf_on())
+		return hf_real.close(fd);
+	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
+	 * loop that closes until it fails would otherwise never end. */
+	entry = hf_fdmap_get(fd);
+	if (hf_unlikely(hf_report_owns(fd) || (entry == HF_FD_OURS && hf_kept(fd))))
+		return 0;
+	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
+		return hf_real.close(fd);
+	return close_known(fd, entry, false);
 }
 
 int hf___close(int fd)
@@ -75,7 +83,7 @@ static void forget_range(unsigned first, unsigned last)
 	hf_fd_entry old;
 
 	for (unsigned fd = first; fd < (unsigned)end && fd <= last; fd++) {
-		if (hf_fdmap_get((int)fd) == HF_FD_UNKNOWN)
+		if (hf_fdmap_get((int)fd) == HF_FD_UNKNOWN || hf_kept((int)fd))
 			continue;
 		hf_fdmap_set((int)fd, HF_FD_UNKNOWN, &old);
 		if (HF_FD_KIND(old) == HF_FD_SLOT)
@@ -83,11 +91,18 @@ static void forget_range(unsigned first, unsigned last)
 	}
 }
 
+static int next_of_ours(int from)
+{
+	int report = hf_report_next_fd(from), kept = hf_kept_next(from);
+
+	return report < kept ? report : kept;
+}
+
 /* close_range(2) around the descriptors that are ours. 0 or -errno. */
 static int close_around(unsigned first, unsigned last, int flags)
 {
 	while (first <= last) {
-		int ours = first <= INT_MAX ? hf_report_next_fd((int)first) : INT_MAX;
+		int ours = first <= INT_MAX ? next_of_ours((int)first) : INT_MAX;
 		bool around = ours != INT_MAX && (unsigned)ours <= last;
 		int error;
 
@@ -104,14 +119,28 @@ static int close_around(unsigned first, unsigned last, int flags)
 	return 0;
 }
 
-/* The same for a range, which is as good as closed. */
-static void leaving_range(unsigned first, unsigned last)
+/* Wrapped connections in a range that is as good as closed go one by one, each with its last words. */
+static void close_wrapped(unsigned first, unsigned last)
+{
+	unsigned end = (unsigned)hf_fdmap_end();
+
+	for (unsigned fd = first; fd < end && fd <= last; fd++) {
+		hf_fd_entry entry = hf_fdmap_get((int)fd);
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+		if (slot != NULL && hf_wrap_of(slot) != NULL)
+			(void)close_known((int)fd, entry, true);
+	}
+}
+
+/* In a table of descriptors of its own, which the watchdog does not see, nothing can be drained: only get out of the
+ * way (CLOSE_RANGE_UNSHARE). */
+static void leave_range(unsigned first, unsigned last)
 {
 	unsigned end = (unsigned)hf_fdmap_end();
 
 	for (unsigned fd = first; fd < end && fd <= last; fd++)
-		if (HF_FD_KIND(hf_fdmap_get((int)fd)) == HF_FD_SLOT)
-			leaving((int)fd, hf_fdmap_get((int)fd));
+		leaving((int)fd, hf_fdmap_get((int)fd));
 }
 
 int hf_close_range(unsigned first, unsigned last, int flags)
@@ -124,8 +153,10 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 			return hf_real.close_range(first, last, flags);
 		error = (int)hf_sys3(SYS_close_range, first, last, flags);
 	} else {
-		if ((flags & ~(int)CLOSE_RANGE_UNSHARE) == 0)
-			leaving_range(first, last);
+		if (flags == 0)
+			close_wrapped(first, last);
+		else if (flags == (int)CLOSE_RANGE_UNSHARE)
+			leave_range(first, last);
 		error = close_around(first, last, flags);
 		if (error == 0)
 			forget_range(first, last);
@@ -149,7 +180,7 @@ void hf_closefrom(int first)
 			(void)hf_sys3(SYS_close_range, from, UINT_MAX, 0);
 		return;
 	}
-	leaving_range(from, UINT_MAX);
+	close_wrapped(from, UINT_MAX);
 	(void)close_around(from, UINT_MAX, 0);
 	forget_range(from, UINT_MAX);
 }
@@ -187,21 +218,31 @@ int hf_dup(int fd)
 static int dup_onto(int from, int to, int flags, bool three)
 {
 	hf_fd_entry entry, mark;
-	int result, error;
+	int result, error, kept = -1;
 
 	hf_real_ready();
 	if (!hf_on() || from == to || to < 0 || hf_proc_borrowed())
 		return three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
-	leaving(to, hf_fdmap_get(to));
+	entry = hf_fdmap_get(to);
+	if (entry == HF_FD_OURS)
+		hf_keep_away(to);
+	/* Last words cannot be taken back: only for a call that will not fail. */
+	if ((flags & ~O_CLOEXEC) == 0 && hf_sys_fcntl(from, F_GETFD, 0) >= 0)
+		kept = closing_wrapped(to, entry);
+	leaving(to, entry);
 	entry = hf_fdmap_busy(to, &mark);
 	result = three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
 	error = errno;
 	hf_fdmap_unbusy(to, mark, result < 0 ? entry : HF_FD_UNKNOWN);
 	if (result < 0 && HF_FD_KIND(entry) == HF_FD_SLOT && hf_slot_of(entry) != NULL)
 		hf_wrap_stay(hf_slot_of(entry));
+	if (result < 0 && kept >= 0)
+		hf_keep_not(entry, kept);
 	if (result >= 0) {
 		duplicated(from, to);
-		if (HF_FD_KIND(entry) == HF_FD_SLOT)
+		if (kept >= 0)
+			hf_keep_draining(entry, kept);
+		else if (HF_FD_KIND(entry) == HF_FD_SLOT)
 			hf_release(entry, to);
 		if (to == STDERR_FILENO)
 			hf_report_stderr_replaced();

@@ -1,5 +1,6 @@
 #include "io/gate.h"
 #include "io/adopt.h"
+#include "io/keep.h"
 #include "sys.h"
 #include "watch/tell.h"
 #include "watch/watch.h"
@@ -93,6 +94,7 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 	int error = result < 0 ? errno : 0;
 	int fate = atomic_load(&slot->fate);
 
+	fd = hf_number_of(slot, fd);
 	if (result < 0 && (error == EAGAIN || error == EINTR || error == EINPROGRESS || error == EFAULT))
 		return result;
 	if (result < 0 && (error == ENOTSOCK || error == EBADF)) {

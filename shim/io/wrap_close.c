@@ -1,6 +1,7 @@
 /*
  * The ends of a wrapped connection: shutdown, close, exit.
  */
+#include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -158,9 +159,25 @@ static bool leave_epolls(struct hf_slot *slot, int fd)
 	return true;
 }
 
+/*
+ * A thread is in a read of FD, and may sleep there for ever: to the kernel the socket stays open for as long, and the
+ * peer learns of no end.  So it does in the channel.
+ */
+static int left_to_sleeper(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int kept;
+
+	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || atomic_load(&slot->fate) != 0 ||
+	    !leave_epolls(slot, fd) || (kept = hf_keep(slot, fd)) < 0)
+		return -1;
+	atomic_store(&slot->left, 1);
+	return kept;
+}
+
 int hf_wrap_close(struct hf_slot *slot, int fd)
 {
-	enum { HIGH = 512, PATIENCE_MS = 20 };
+	enum { PATIENCE_MS = 20 };
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct linger linger = {0, 0};
 	socklen_t len = sizeof(linger);
@@ -178,26 +195,29 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	if (linger.l_onoff != 0 && linger.l_linger == 0)
 		return -1; /* the program wants a reset */
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
-		return -1;
+		return left_to_sleeper(slot, fd);
 	settled = settle(slot, fd, me);
 	hf_turn_end(&wrap->rx_owner);
 	if (settled != 0 || linger.l_onoff != 0 || !leave_epolls(slot, fd))
 		return -1;
-	return (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+	return hf_keep(slot, fd);
 }
 
 bool hf_wrap_drained(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = (uint32_t)hf_sys_gettid();
-	int settled;
+	int settled = 0;
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return true;
-	if (!hf_wrap_take_rx(slot, fd, me, 0))
-		return false;
-	settled = settle(slot, fd, me);
-	hf_turn_end(&wrap->rx_owner);
+	/* As in hf_wrap_tend(). */
+	atomic_store(&wrap->tended, 1);
+	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
+		settled = settle(slot, fd, me);
+		hf_turn_end(&wrap->rx_owner);
+	}
+	atomic_store(&wrap->tended, 0);
 	return settled != 0;
 }
 

@@ -2,8 +2,10 @@
  * Reading from a wrapped connection: the kernel's own call into the program's own buffer, headers squeezed out of it.
  */
 #include "io/gate.h"
+#include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
+#include "watch/watch.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -143,6 +145,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		int error = errno;
 		ssize_t got, bytes;
 
+		fd = hf_number_of(slot, fd);
 		if (at_end(wrap))
 			return end_of(wrap, want->done);
 		got = receive(wrap, fd, want, next_flags(want), scratch, iov, &pieces, &asked);
@@ -227,7 +230,10 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 	char byte;
 
 	for (;;) {
-		int ready = hf_wrap_swallow(slot, fd);
+		int ready;
+
+		fd = hf_number_of(slot, fd);
+		ready = hf_wrap_swallow(slot, fd);
 
 		if (ready < 0) {
 			errno = -ready;
@@ -285,6 +291,7 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 	for (;;) {
 		enum hf_shake shake;
 
+		fd = hf_number_of(slot, fd);
 		if (!hf_wrap_take_rx(slot, fd, me, 20)) {
 			if (hf_wrap_of(slot) == NULL) {
 				*plain = true;
@@ -387,5 +394,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	else
 		result = read_on(slot, fd, &want);
 	hf_turn_end(&wrap->rx_owner);
+	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
+		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	return result;
 }

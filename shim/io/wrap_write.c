@@ -2,6 +2,7 @@
  * Writing to a wrapped connection: a frame header and the program's bytes in one call of the kernel's own.
  */
 #include "io/gate.h"
+#include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "sys.h"
@@ -133,7 +134,8 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	}
 	while (done < total) {
 		bool is_short = false;
-		ssize_t sent = send_frame(wrap, fd, iov, count, done, total - done, flags, &is_short);
+		ssize_t sent =
+			send_frame(wrap, hf_number_of(slot, fd), iov, count, done, total - done, flags, &is_short);
 
 		if (sent < 0) {
 			if (done == 0)

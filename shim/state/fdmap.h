@@ -8,7 +8,8 @@
  *
  *   UNKNOWN   nothing known; TCP_HINT set if socket(2) made it a TCP socket that is not connected yet; LISTENER if
  *             it listens: no connection, and no need to look again at every poll
- *   PASS      not ours: a file, a UDP socket, a connection the rules switch off
+ *   PASS      not ours: a file, a UDP socket, a connection the rules switch off; OURS: a duplicate the program knows
+ *             nothing of (io/keep.h)
  *   BUSY      a close or dup2 of it is under way in some thread; calls go straight through
  *   SLOT      a watched connection: slot number and generation
  */
@@ -34,6 +35,7 @@ typedef uint32_t hf_fd_entry;
 #define HF_FD_INDEX(entry) (((entry) >> 2) & ((1U << HF_SLOT_BITS) - 1))
 #define HF_FD_GEN(entry)   ((entry) >> (2 + HF_SLOT_BITS))
 #define HF_FD_TCP_HINT     4U /* with UNKNOWN */
+#define HF_FD_OURS         (HF_FD_PASS | 4U)
 #define HF_FD_LISTENER     (HF_FD_UNKNOWN | HF_FD_TCP_HINT | 8U)
 
 extern _Atomic hf_fd_entry hf_fdmap_near[HF_FDMAP_NEAR];

@@ -70,7 +70,9 @@ struct hf_slot {
 	_Atomic uint32_t forks;         /* hf_proc_forks() when it was made: else a child may share the socket */
 	_Atomic uint8_t inherited;      /* claimed from a parent, which may use it too */
 	_Atomic uint8_t wrap_tried;     /* it began wrapped; with wrap NULL it has become plain */
-	_Atomic uint8_t draining;       /* closed by the program; fd is the watchdog's duplicate */
+	_Atomic uint8_t draining;       /* closed by the program; fd is a duplicate we keep (io/keep.h) */
+	_Atomic uint8_t left;           /* the same, and a thread of the program still sleeps in a call on it */
+	_Atomic int moved;              /* that duplicate plus one, for calls that began before the close; 0: none */
 	_Atomic int epolls[4];          /* epoll descriptors it is registered with, plus one; 0: none */
 	_Atomic uint64_t cookie;        /* SO_COOKIE; 0 until first asked for */
 	_Atomic uint64_t start;         /* ms, monotonic: when it was handed over; 0: not yet looked at */

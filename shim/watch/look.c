@@ -2,6 +2,7 @@
 #include "watch/look.h"
 #include "io/adopt.h"
 #include "io/bound.h"
+#include "io/keep.h"
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sys.h"
@@ -145,7 +146,7 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 	struct hf_evidence evidence;
 	struct hf_ruling ruling = {.gone = true};
 
-	if (!hf_wrap_drained(slot, fd) && hf_socket_look(slot, fd, &evidence)) {
+	if (hf_socket_look(slot, fd, &evidence) && !hf_wrap_drained(slot, fd)) {
 		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
 
 		if (!slot->looked)
@@ -163,9 +164,8 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 			return;
 		}
 	}
-	hf_sys_close(fd);
+	hf_keep_end(slot);
 	hf_watch_schedule(slot, now + AGAIN_MS);
-	atomic_store(&slot->draining, 0);
 	hf_watch_closed(slot);
 }
 
@@ -252,6 +252,11 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 
 	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
 		return; /* just now: it is in the mail; its socket may be in its next life */
+	/* Whoever slept in it when it was closed is out: now it is closed. */
+	if (atomic_load(&slot->left) != 0 && !hf_wrap_busy(slot)) {
+		atomic_store(&slot->draining, 1);
+		slot->dying = HF_DYING_NO;
+	}
 	if (slot->dying != HF_DYING_NO) {
 		end_more(slot, now);
 		return;

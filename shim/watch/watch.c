@@ -3,6 +3,7 @@
 #include "fmt.h"
 #include "io/adopt.h"
 #include "io/bound.h"
+#include "io/keep.h"
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sink.h"
@@ -180,6 +181,7 @@ void hf_watch_closed(struct hf_slot *slot)
 
 void hf_watch_forked(void)
 {
+	hf_keep_forked();
 	hf_thread_forget();
 	atomic_store(&watch.mail.head, 0);
 	atomic_store(&watch.dozing, 0);
@@ -247,8 +249,15 @@ static void unwatch(struct hf_slot *slot)
 
 void hf_watch_done(struct hf_slot *slot)
 {
+	enum { SLEEPER_MS = 100 };
 	uint8_t stage = HF_STAGE_WATCHED;
 
+	if (atomic_load(&slot->left) != 0) {
+		/* Only the thread asleep in it has it open; whoever ends that call pokes.  Nothing more is told. */
+		slot->dying = HF_DYING_BUSY;
+		hf_watch_schedule(slot, clock_ms(CLOCK_MONOTONIC) + SLEEPER_MS);
+		return;
+	}
 	unwatch(slot);
 	/* If the program has closed it meanwhile, it is in the mail and freed from there. */
 	(void)atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_IDLE);

@@ -4,6 +4,8 @@
  *   ender [OPTION...] HOST PORT HOW BYTES
  *
  *   close   write BYTES, close
+ *   dup2, dup3        write BYTES, put /dev/null in its place
+ *   range, closefrom  write BYTES, close it and whatever else is open from 3 on (range: it has a duplicate there)
  *   exit    write BYTES, exit with the descriptor open
  *   reset   write BYTES, SO_LINGER {1, 0}, close
  *   stray   write BYTES, then some more past every library (a bare system call); wait; write BYTES again, read
@@ -15,7 +17,9 @@
  */
 #include "labutil.h"
 
+#include <fcntl.h>
 #include <netdb.h>
+#include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <signal.h>
@@ -86,6 +90,29 @@ static void after(int fd)
 	say("after write=%s read=%s\n", error_name(write_error), error_name(read_error));
 }
 
+/* The last descriptor goes without a close(2) of its own. True: that was HOW. */
+static bool replaced(int fd, const char *how)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	bool ours = true;
+
+	if (null < 0)
+		give_up("/dev/null");
+	if (!strcmp(how, "dup2"))
+		ours = dup2(null, fd) == fd;
+	else if (!strcmp(how, "dup3"))
+		ours = dup3(null, fd, O_CLOEXEC) == fd;
+	else if (!strcmp(how, "range"))
+		ours = dup(fd) >= 0 && close_range(3, ~0U, 0) == 0;
+	else if (!strcmp(how, "closefrom"))
+		closefrom(3);
+	else
+		return false;
+	if (!ours)
+		give_up(how);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const char text[] = "these bytes never saw a library; they are longer than any header is";
@@ -136,7 +163,8 @@ int main(int argc, char **argv)
 		nap_ms(pause);
 		after(fd);
 	}
-	close(fd);
+	if (!replaced(fd, how))
+		close(fd);
 	say("closed %lld\n", now_ms());
 	nap_ms(pause);
 	return 0;

@@ -67,7 +67,6 @@ known() { # known MODE
 	zoo_proc.vfork_exec.wrap | zoo_proc.exec_again.wrap | zoo_proc.spawn.wrap | zoo_serve.inetd_*.wrap)
 		echo "a wrapped connection is not yet handed over by fork and exec"
 		;;
-	zoo_regress.stale_sleeper.wrap) echo "a thread asleep in recv on a closed descriptor is woken by an end, not a reset" ;;
 	zoo_data.scm_rights.wrap) echo "a wrapped connection is not yet handed over by SCM_RIGHTS" ;;
 	zoo_err.reset.wrap | zoo_fd.reuse.wrap | zoo_serve.stdio_server.wrap)
 		echo "libc's stdio does not yet pass through the library"

@@ -1,0 +1,137 @@
+#include "io/keep.h"
+#include "io/adopt.h"
+#include "io/wrap.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <limits.h>
+
+static void mark(int fd)
+{
+	hf_fd_entry old;
+
+	hf_fdmap_set(fd, HF_FD_OURS, &old);
+	if (HF_FD_KIND(old) == HF_FD_SLOT)
+		hf_release(old, fd);
+}
+
+static int copy_of(int fd)
+{
+	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
+
+	return (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+}
+
+int hf_keep(struct hf_slot *slot, int fd)
+{
+	int kept = copy_of(fd);
+
+	if (kept < 0)
+		return -1;
+	mark(kept);
+	atomic_store(&slot->moved, kept + 1);
+	return kept;
+}
+
+void hf_keep_not(hf_fd_entry entry, int kept)
+{
+	struct hf_slot *slot = hf_slot_of(entry);
+
+	if (slot != NULL) {
+		atomic_store(&slot->moved, 0);
+		atomic_store(&slot->left, 0);
+	}
+	hf_sys_close(kept);
+	hf_fdmap_replace(kept, HF_FD_OURS, HF_FD_UNKNOWN);
+}
+
+void hf_keep_draining(hf_fd_entry entry, int kept)
+{
+	struct hf_slot *slot = hf_slot_of(entry);
+
+	if (slot == NULL) {
+		hf_keep_not(entry, kept);
+		return;
+	}
+	atomic_store(&slot->fd, kept);
+	/* While a thread sleeps in a call on it the connection lives on, beats and all. */
+	if (atomic_load(&slot->left) != 0)
+		hf_wrap_stay(slot);
+	else
+		atomic_store(&slot->draining, 1);
+	(void)hf_slot_drop(slot);
+	hf_watch_poke(slot);
+}
+
+void hf_keep_end(struct hf_slot *slot)
+{
+	int fd = atomic_load(&slot->fd);
+
+	atomic_store(&slot->moved, INT_MAX); /* to whoever is late: not open */
+	if (hf_same_socket(fd, slot))
+		hf_sys_close(fd);
+	hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
+	atomic_store(&slot->draining, 0);
+	atomic_store(&slot->left, 0);
+}
+
+static bool kept_at(struct hf_slot *slot, int fd)
+{
+	return slot != NULL && (atomic_load(&slot->draining) != 0 || atomic_load(&slot->left) != 0) &&
+	       atomic_load(&slot->stage) != HF_STAGE_FREE && atomic_load(&slot->fd) == fd;
+}
+
+static struct hf_slot *slot_kept_at(int fd)
+{
+	if (hf_fdmap_get(fd) != HF_FD_OURS)
+		return NULL;
+	for (uint32_t i = 0; i < hf_slot_end(); i++)
+		if (kept_at(hf_slot_at(i), fd) && hf_same_socket(fd, hf_slot_at(i)))
+			return hf_slot_at(i);
+	/* Closed and used again behind our back. */
+	hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
+	return NULL;
+}
+
+bool hf_kept(int fd)
+{
+	return slot_kept_at(fd) != NULL;
+}
+
+int hf_kept_next(int from)
+{
+	for (int fd = from; fd < hf_fdmap_end(); fd++)
+		if (hf_kept(fd))
+			return fd;
+	return INT_MAX;
+}
+
+void hf_keep_away(int fd)
+{
+	struct hf_slot *slot = slot_kept_at(fd);
+	int copy;
+
+	if (slot == NULL || (copy = copy_of(fd)) < 0)
+		return;
+	mark(copy);
+	atomic_store(&slot->moved, copy + 1);
+	atomic_store(&slot->fd, copy);
+	hf_wrap_leave(slot, false);
+	if (kept_at(slot, copy))
+		return;
+	hf_sys_close(copy); /* over in this very moment */
+	hf_fdmap_replace(copy, HF_FD_OURS, HF_FD_UNKNOWN);
+}
+
+void hf_keep_forked(void)
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
+
+		if (fd < 0 || !kept_at(slot, fd) || !hf_kept(fd))
+			continue;
+		hf_sys_close(fd);
+		hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
+	}
+}

@@ -1,0 +1,45 @@
+/*
+ * Duplicates kept of connections that the program has closed and that are not over: what it wrote is still on its way,
+ * or one of its threads still sleeps in a call on it.  Each stands at a high number, marked HF_FD_OURS in the
+ * descriptor map, so that sweeps leave it alone.
+ *
+ * Called by the hooks of io/descriptor.c and by the watchdog, which drains them and lets them go.  Lock-free,
+ * async-signal-safe; errno is preserved.
+ */
+#ifndef HOLDFAST_IO_KEEP_H
+#define HOLDFAST_IO_KEEP_H
+
+#include "state/slot.h"
+
+/* Before the last close of FD: a duplicate to keep of SLOT, or -1 (no descriptor is to be had). */
+int hf_keep(struct hf_slot *slot, int fd);
+
+/* The program's last descriptor of ENTRY is closed: from here on its watchdog acts through KEPT. */
+void hf_keep_draining(hf_fd_entry entry, int kept);
+
+/* The call that was to close it has failed after all. */
+void hf_keep_not(hf_fd_entry entry, int kept);
+
+/* Watchdog: it is over. */
+void hf_keep_end(struct hf_slot *slot);
+
+/* Whether FD is a duplicate of ours; the next such number from FROM on, or INT_MAX. */
+bool hf_kept(int fd);
+int hf_kept_next(int from);
+
+/* The program is about to put something of its own at FD, where one of ours stands. */
+void hf_keep_away(int fd);
+
+/* A forked child: the parent's watchdog has them all. */
+void hf_keep_forked(void);
+
+/* The number to use for SLOT in a call that began with FD, which another thread may have closed meanwhile: the socket
+ * the call began with, not what has come to stand there (close(2), "Multithreaded processes and close()"). */
+static inline int hf_number_of(struct hf_slot *slot, int fd)
+{
+	int moved = atomic_load_explicit(&slot->moved, memory_order_acquire);
+
+	return __builtin_expect(moved == 0, 1) ? fd : moved - 1;
+}
+
+#endif
