@@ -336,19 +336,18 @@ bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news)
 	return true;
 }
 
-void hf_wrap_kernel_end(struct hf_wrap *wrap, int fd)
+void hf_wrap_kernel_end(struct hf_wrap *wrap)
 {
-	struct hf_tcp_info info;
-
 	/* After SHUT_RD an empty queue reads as an end, but what comes later can still be read (shutdown(2) says
 	 * otherwise, the kernel does not); the peer's FIN frame tells of itself. */
-	if (atomic_load(&wrap->shut_read) != 0)
-		return;
-	/* A reset reads as an end to whoever comes after the call that met it, which may have been one of ours. */
-	if (atomic_load(&wrap->ended) == 0 && atomic_load(&wrap->real_shut_write) == 0 && tcp_info(fd, &info) &&
-	    info.state == TCP_CLOSE)
-		atomic_store(&wrap->reset, 1);
-	atomic_store(&wrap->ended, 1);
+	if (atomic_load(&wrap->shut_read) == 0)
+		atomic_store(&wrap->ended, 1);
+}
+
+void hf_wrap_took_error(struct hf_wrap *wrap, int result)
+{
+	if (result == -ECONNRESET || result == -ETIMEDOUT || result == -EHOSTUNREACH || result == -ENETUNREACH)
+		atomic_store(&wrap->error_taken, -result);
 }
 
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
@@ -374,7 +373,7 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (got < 0)
 			return (int)got;
 		if (got == 0) {
-			hf_wrap_kernel_end(wrap, fd);
+			hf_wrap_kernel_end(wrap);
 			return 1;
 		}
 		wrap->rx_raw += (uint64_t)got;

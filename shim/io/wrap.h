@@ -91,7 +91,7 @@ struct hf_wrap {
 	_Atomic uint8_t shut_write;      /* the program has ended its direction */
 	_Atomic uint8_t real_shut_write; /* and so has the kernel */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
-	_Atomic uint8_t reset;           /* it was a reset, and the program has yet to be told */
+	_Atomic int error_taken;         /* errno that a call of ours has met; the program has yet to be told */
 };
 
 /* The wrapped state of SLOT, or NULL in probe mode. One load. */

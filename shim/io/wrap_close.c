@@ -58,7 +58,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	if (!wrap->tx.fin && !wrap->tx.bye && atomic_load(&wrap->real_shut_write) == 0)
 		wrap->shut_after_queue = true;
 	if (atomic_load(&wrap->phase) == HF_PHASE_ON)
-		(void)hf_wrap_flush(slot, fd);
+		hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_turn_end(&wrap->tx_owner);
 	push(fd);
 	hf_watch_poke(slot);

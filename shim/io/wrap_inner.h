@@ -81,7 +81,11 @@ bool hf_copy_in(void *to, const void *program, size_t size);
 bool hf_copy_out(void *program, const void *from, size_t size);
 
 /* The kernel reported end of file, which our own SHUT_RD makes it do as well. */
-void hf_wrap_kernel_end(struct hf_wrap *wrap, int fd);
+void hf_wrap_kernel_end(struct hf_wrap *wrap);
+
+/* A call of ours ended with RESULT and nobody else will be told: the kernel tells an error once (tcp(7), SO_ERROR), so
+ * the program must learn of it from us. */
+void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(uint32_t me, int flags);

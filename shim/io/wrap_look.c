@@ -65,6 +65,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 	enum hf_look look = HF_LOOK_READY;
+	int swallowed;
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return HF_LOOK_READY;
@@ -80,7 +81,9 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 							 : HF_LOOK_READY;
 		}
 	}
-	if (hf_wrap_swallow(slot, fd) == 0 || !above_mark(wrap, fd))
+	swallowed = hf_wrap_swallow(slot, fd);
+	hf_wrap_took_error(wrap, swallowed);
+	if (swallowed == 0 || !above_mark(wrap, fd))
 		look = HF_LOOK_NOTHING;
 	hf_turn_end(&wrap->rx_owner);
 	return look;

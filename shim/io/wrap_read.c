@@ -32,12 +32,14 @@ static bool at_end(const struct hf_wrap *wrap)
 	return wrap->rx.fin || wrap->rx.bye || atomic_load_explicit(&wrap->ended, memory_order_relaxed) != 0;
 }
 
-/* What a read at the end says: a reset once, after what came before it (read(2)). */
+/* What a read at the end says: an error once, after what came before it (read(2)). */
 static ssize_t end_of(struct hf_wrap *wrap, size_t done)
 {
-	if (done > 0 || atomic_exchange(&wrap->reset, 0) == 0)
+	int error = done == 0 ? atomic_exchange(&wrap->error_taken, 0) : 0;
+
+	if (error == 0)
 		return (ssize_t)done;
-	errno = ECONNRESET;
+	errno = error;
 	return -1;
 }
 
@@ -156,7 +158,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return (ssize_t)want->done;
 		}
 		if (got == 0) {
-			hf_wrap_kernel_end(wrap, fd);
+			hf_wrap_leave(slot, false); /* the watchdog may have met a reset and be about to say so */
+			hf_wrap_kernel_end(wrap);
 			return end_of(wrap, want->done);
 		}
 		bytes = take(slot, fd, scratch, iov, pieces, overhead, (size_t)got);

@@ -87,7 +87,7 @@ static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
 	}
 	hf_wrap_session_unlock(wrap);
-	(void)hf_wrap_flush(slot, fd);
+	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 }
 
 /* Both directions have ended and everything has arrived: now the kernel's own close is safe. */
@@ -181,7 +181,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	}
 	ours = hf_wrap_take_rx(slot, fd, me, 0);
 	if (ours)
-		(void)hf_wrap_swallow(slot, fd);
+		hf_wrap_took_error(wrap, hf_wrap_swallow(slot, fd));
 	take_note(wrap, fd, me, now, evidence);
 	note_end(slot, fd, me, evidence);
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {

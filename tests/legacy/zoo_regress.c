@@ -298,6 +298,41 @@ static void stale_sleeper(void)
 	T(read(later[1], &b, 1));
 }
 
+static void *sleep_for_bytes(void *fd)
+{
+	char buf[16];
+	ssize_t n = recv(*(int *)fd, buf, sizeof(buf), 0);
+
+	return (void *)(n < 0 ? -(long)errno : n);
+}
+
+/* The same, and the peer writes after all: to the kernel the socket is open for as long as the thread sleeps in it. */
+static void late_reply(void)
+{
+	struct pollfd p = {.events = POLLIN};
+	int s[2], other;
+	void *result;
+	pthread_t t;
+	char b[16];
+
+	pair(s);
+	settle();
+	pthread_create(&t, NULL, sleep_for_bytes, &s[0]);
+	nap(200);
+	T(dup2(other = open("/dev/zero", O_RDONLY), s[0]));
+	nap(700);
+	p.fd = s[1];
+	T(poll(&p, 1, 0)); /* no end yet */
+	T(write(s[1], "late", 4));
+	pthread_join(t, &result);
+	say("the sleeper got %ld\n", (long)result);
+	T(read(s[1], b, sizeof b)); /* now it is */
+	T(read(s[0], b, 1));
+	T(close(s[0]));
+	T(close(other));
+	T(close(s[1]));
+}
+
 static void close_again(void *fd)
 {
 	close(*(int *)fd);
@@ -384,6 +419,7 @@ int main(int argc, char **argv)
 		{"exit_of_all", exit_of_all},
 		{"claimed", claimed},
 		{"stale_sleeper", stale_sleeper},
+		{"late_reply", late_reply},
 		{"cancelled_close", cancelled_close},
 		{"redial", redial},
 		{NULL, NULL},
