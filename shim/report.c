@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Longest output of untrusted strings, in bytes: what they add up to is within HF_LINE. */
-enum { MAX_PROG = 64, MAX_INFO = 192, MAX_DETAIL = 400 };
+enum { MAX_PROG = 64, MAX_HOST = 64, MAX_INFO = 192, MAX_DETAIL = 400 };
 
 static const struct hf_config *settings;
 static const char *program;
@@ -167,12 +167,16 @@ static void text_numbers(struct hf_fmt *fmt, const struct hf_event *event)
 
 static void text_peer(struct hf_fmt *fmt, const struct hf_event *event)
 {
-	if (event->peer_prog != NULL || event->peer_pid >= 0) {
+	if (event->peer_prog != NULL || event->peer_pid >= 0 || event->peer_host != NULL) {
 		hf_fmt_str(fmt, " [peer program ");
 		hf_fmt_plain(fmt, event->peer_prog != NULL ? event->peer_prog : "?", MAX_PROG);
 		if (event->peer_pid >= 0) {
 			hf_fmt_str(fmt, ", pid ");
 			hf_fmt_i64(fmt, event->peer_pid);
+		}
+		if (event->peer_host != NULL) {
+			hf_fmt_str(fmt, ", on ");
+			hf_fmt_plain(fmt, event->peer_host, MAX_HOST);
 		}
 		hf_fmt_str(fmt, "]");
 		hf_fmt_boundary(fmt);
@@ -300,6 +304,7 @@ static size_t format_json(char *buf, size_t size, const struct hf_event *event, 
 	json_number(&fmt, "received", event->received);
 	json_string(&fmt, "peer_prog", event->peer_prog, MAX_PROG);
 	json_number(&fmt, "peer_pid", event->peer_pid);
+	json_string(&fmt, "peer_host", event->peer_host, MAX_HOST);
 	json_string(&fmt, "peer_info", event->peer_info, MAX_INFO);
 	json_number(&fmt, "down_ms", event->down_ms);
 	json_number(&fmt, "resent", event->resent);

@@ -30,9 +30,10 @@ struct hf_event {
 	struct sockaddr_storage local, peer; /* ss_family 0: unknown */
 	int64_t silent_ms;                   /* -1 here and below: does not apply */
 	int64_t rtt_us, unacked, unread, sent, received, down_ms, resent, peer_pid;
-	const char *peer_prog, *peer_info; /* NULL: none; printable or escaped, never trusted */
-	const char *detail;                /* NULL: none; free text: what is wrong with a setting, for "config" */
-	uint32_t suppressed;               /* lines of this connection left out by the rate limit since the last one */
+	/* NULL: none; what the peer says of itself, told printable or escaped, never trusted */
+	const char *peer_prog, *peer_host, *peer_info;
+	const char *detail;  /* NULL: none; free text: what is wrong with a setting, for "config" */
+	uint32_t suppressed; /* lines of this connection left out by the rate limit since the last one */
 };
 
 /* Enough for any event with the longest of every field; below PIPE_BUF, so that a pipe takes it whole or not at all. */

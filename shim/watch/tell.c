@@ -27,6 +27,7 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 
 		event->peer_prog = wrap->peer.prog;
 		event->peer_pid = wrap->peer.pid;
+		event->peer_host = wrap->peer.host[0] != '\0' ? wrap->peer.host : NULL;
 		event->peer_info = wrap->peer.info[0] != '\0' ? wrap->peer.info : NULL;
 	}
 	if (evidence == NULL || evidence->state == HF_TCP_SYN_SENT)

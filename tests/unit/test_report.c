@@ -174,6 +174,7 @@ static void every_field(void **state)
 	event.received = 3;
 	event.peer_prog = "redis-server";
 	event.peer_pid = 77;
+	event.peer_host = "db1.example.org";
 	event.peer_info = "rack 4";
 	event.down_ms = 0;
 	event.resent = 9;
@@ -181,10 +182,10 @@ static void every_field(void **state)
 	check(&event, "dead",
 	      CONN "no answer from the peer's host for 0 ms (path); ended with ETIMEDOUT [sent 120 B, received 3 B, "
 		   "unacknowledged 5 B, unread 0 B, sent again 9 B, round trip 1234 us] [peer program redis-server, "
-		   "pid 77] [peer info: rack 4] [lines left out before this one: 2]",
+		   "pid 77, on db1.example.org] [peer info: rack 4] [lines left out before this one: 2]",
 	      ",\"reason\":\"path\",\"action\":\"abort\",\"silent_ms\":3000,\"rtt_us\":1234,\"unacked\":5,"
 	      "\"unread\":0,\"sent\":120,\"received\":3,\"peer_prog\":\"redis-server\",\"peer_pid\":77,"
-	      "\"peer_info\":\"rack 4\",\"down_ms\":0,\"resent\":9,\"suppressed\":2");
+	      "\"peer_host\":\"db1.example.org\",\"peer_info\":\"rack 4\",\"down_ms\":0,\"resent\":9,\"suppressed\":2");
 }
 
 static void check_text(const struct hf_event *event, const char *prog, const char *expected)
@@ -238,7 +239,7 @@ static struct hf_event largest(char filler[600])
 	set_addr(&event.peer, "1111:1111:1111:1111:1111:1111:1111:1111", 65535);
 	((struct sockaddr_in6 *)&event.local)->sin6_scope_id = UINT32_MAX;
 	((struct sockaddr_in6 *)&event.peer)->sin6_scope_id = UINT32_MAX;
-	event.peer_prog = event.peer_info = event.detail = filler;
+	event.peer_prog = event.peer_host = event.peer_info = event.detail = filler;
 	event.suppressed = UINT32_MAX;
 	return event;
 }
