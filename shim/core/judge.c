@@ -248,6 +248,12 @@ static void judge_path(struct hf_judge *judge, const struct hf_policy *policy, u
 		look_again(ruling, judge->asked_since + fair);
 }
 
+bool hf_judge_path_in_doubt(const struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
+			    const struct hf_evidence *evidence)
+{
+	return (in_flight(evidence) || evidence->probes > 0) && now - judge->life_at >= policy->timeout / 2;
+}
+
 /* Whether our last bytes left after the peer's last ones came. */
 static bool sent_after_received(const struct hf_evidence *evidence)
 {

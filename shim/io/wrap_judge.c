@@ -115,7 +115,7 @@ static void judge_reply(struct hf_wrap *wrap, uint64_t now, const struct hf_poli
 
 /* dead/hung */
 
-static void judge_hung(struct hf_wrap *wrap, uint64_t now, const struct hf_policy *policy,
+static void judge_hung(struct hf_wrap *wrap, const struct hf_judge *judge, uint64_t now, const struct hf_policy *policy,
 		       const struct hf_evidence *evidence, struct hf_ruling *ruling)
 {
 	const struct hf_session *session = &wrap->session;
@@ -124,6 +124,10 @@ static void judge_hung(struct hf_wrap *wrap, uint64_t now, const struct hf_polic
 	/* The peer's kernel does not answer either, or has yet to be asked: the path's business. */
 	if (evidence->unacked > 0 && evidence->backoff > 1)
 		return;
+	if (hf_judge_path_in_doubt(judge, policy, now, evidence)) {
+		earlier(ruling, now + policy->timeout / 16, now);
+		return;
+	}
 	earlier(ruling, last + policy->timeout, now);
 	if (!hf_session_hung(session, now, policy->timeout, !hf_rx_between(&wrap->rx), evidence->unread > 0)) {
 		wrap->hung = false;
@@ -205,6 +209,6 @@ void hf_wrap_judge(struct hf_slot *slot, uint64_t now, const struct hf_policy *p
 	judge_half_close(wrap, now, policy, ruling);
 	if (!slot->judge.dead) {
 		judge_reply(wrap, now, policy, evidence, ruling);
-		judge_hung(wrap, now, policy, evidence, ruling);
+		judge_hung(wrap, &slot->judge, now, policy, evidence, ruling);
 	}
 }

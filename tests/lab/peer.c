@@ -8,7 +8,7 @@
  *   sink               read to end of file
  *   slow BYTES MS      read BYTES every MS, to end of file
  *   later BYTES MS     read nothing until FILE exists, then as slow
- *   half MS            read to end of file, wait MS, answer
+ *   half MS [N]        read to end of file, then N times (once) wait MS and send a line, of which the last is the answer
  *   echo               send back what comes
  *   stream SIZE MS N   send SIZE bytes every MS, N bytes in all (0: without end), then close
  *   both SIZE MS       the same without end, and read at the same time
@@ -38,7 +38,7 @@ static long argument(int index)
 }
 
 /* Read to end of file, at most STEP bytes every MS; then tell the client what came. */
-static void read_all(int fd, size_t step, long ms, long wait_at_end)
+static void read_all(int fd, size_t step, long ms, long wait_at_end, long lines)
 {
 	unsigned char *buf = malloc(step);
 	struct tally in = TALLY_INIT;
@@ -51,6 +51,8 @@ static void read_all(int fd, size_t step, long ms, long wait_at_end)
 	}
 	free(buf);
 	nap_ms(wait_at_end);
+	while (lines-- > 1 && send(fd, "more\n", 5, MSG_NOSIGNAL) == 5)
+		nap_ms(wait_at_end);
 	snprintf(answer, sizeof(answer), "got %" PRIu64 " %016" PRIx64 "\n", in.bytes, in.hash);
 	say("%s", answer);
 	send(fd, answer, strlen(answer), MSG_NOSIGNAL);
@@ -112,9 +114,9 @@ static void *serve(void *arg)
 		for (;;)
 			pause();
 	else if (!strcmp(behaviour, "slow"))
-		read_all(fd, (size_t)argument(0), argument(1), 0);
+		read_all(fd, (size_t)argument(0), argument(1), 0, 1);
 	else if (!strcmp(behaviour, "half"))
-		read_all(fd, 65536, 0, argument(0));
+		read_all(fd, 65536, 0, argument(0), argument(1));
 	else if (!strcmp(behaviour, "echo"))
 		echo(fd);
 	else if (!strcmp(behaviour, "stream"))
@@ -123,9 +125,9 @@ static void *serve(void *arg)
 		both(fd);
 	else if (!strcmp(behaviour, "later")) {
 		await_file(go);
-		read_all(fd, (size_t)argument(0), argument(1), 0);
+		read_all(fd, (size_t)argument(0), argument(1), 0, 1);
 	} else
-		read_all(fd, 65536, 0, 0);
+		read_all(fd, 65536, 0, 0, 1);
 	close(fd);
 	return NULL;
 }

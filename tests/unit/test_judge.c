@@ -170,6 +170,23 @@ static void report_mode_tells_once(void **state)
 	assert_int_equal(told, 2);
 }
 
+/* In wrap mode silence of the peer's program is told from silence of its host by this. */
+static void the_path_in_doubt(void **state)
+{
+	(void)state;
+	look(TIMEOUT / 2 - 1, TIMEOUT / 2 - 1);
+	ev.unacked = 1;
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2 - 1, &ev));
+	look(TIMEOUT / 2, TIMEOUT / 2);
+	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
+	ev.unacked = 0;
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
+	ev.probes = 1;
+	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
+	look(TIMEOUT / 2 + 1, 1); /* the probe is answered */
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2 + 1, &ev));
+}
+
 static void a_pause_starts_afresh(void **state)
 {
 	(void)state;
@@ -337,6 +354,7 @@ int main(void)
 		cmocka_unit_test_setup(window_shut, setup),
 		cmocka_unit_test_setup(late_comes_once_a_silence, setup),
 		cmocka_unit_test_setup(report_mode_tells_once, setup),
+		cmocka_unit_test_setup(the_path_in_doubt, setup),
 		cmocka_unit_test_setup(a_pause_starts_afresh, setup),
 		cmocka_unit_test_setup(reply_owed, setup),
 		cmocka_unit_test_setup(a_first_request_is_owed_a_reply, setup),
