@@ -8,7 +8,7 @@
  *   sink               read to end of file
  *   slow BYTES MS      read BYTES every MS, to end of file
  *   later BYTES MS     read nothing until FILE exists, then as slow
- *   half MS [N]        read to end of file, then N times (once) wait MS and send a line, of which the last is the answer
+ *   half MS [N]        read to end of file, then N times (once) wait MS and send a line; the last one is the answer
  *   echo               send back what comes
  *   stream SIZE MS N   send SIZE bytes every MS, N bytes in all (0: without end), then close
  *   both SIZE MS       the same without end, and read at the same time
