@@ -131,7 +131,7 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd);
 /* At exit: wait up to HOLDFAST_LINGER for what the program has written. */
 void hf_wrap_exit(void);
 
-/* What FIONREAD would say without us: program bytes that can be read now (at least; exact up to 64 KiB). */
+/* What FIONREAD would say without us: program bytes that can be read now, or -1: it is plain. */
 int hf_wrap_readable(struct hf_slot *slot, int fd);
 
 enum hf_look {
