@@ -180,6 +180,9 @@ void hf_wrap_pause(struct hf_slot *slot, uint64_t now);
 /* The kernel's end of the stream has come: whether the peer's shim had announced it, told once. Any thread. */
 void hf_wrap_vanished(struct hf_slot *slot, int fd);
 
+/* How many connections have turned plain so far; counted before it shows in hf_wrap_of(). */
+extern _Atomic uint32_t hf_wrap_turned;
+
 /* Whether any connection of this process is wrapped. */
 bool hf_wrap_any(void);
 

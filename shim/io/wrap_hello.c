@@ -87,6 +87,8 @@ static int state_of(int fd)
 	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
 }
 
+_Atomic uint32_t hf_wrap_turned;
+
 /* From here on the connection is the program's own, but for what it has queued. */
 static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 {
@@ -98,6 +100,7 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	if (hf_wrap_flush(slot, fd) != 0) {
 		/* All gone, or an error that the program's own next call will meet. */
 		atomic_store(&wrap->phase, HF_PHASE_NONE);
+		atomic_fetch_add(&hf_wrap_turned, 1);
 		atomic_store(&slot->wrap, NULL);
 	}
 	hf_turn_end(&wrap->tx_owner);
