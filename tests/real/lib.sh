@@ -62,6 +62,8 @@ environment() {
 	*-both | *-"$2")
 		environment=("LD_PRELOAD=$LIB" "HOLDFAST_MODE=${1%-*}" HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s
 			HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json "HOLDFAST_REPORT=file:$DIR/$2.json")
+		# Nobody will answer: less to wait for at each connection.
+		[ "$1" != wrap-client ] || environment+=(HOLDFAST_HELLO_WAIT=300ms)
 		;;
 	esac
 }
