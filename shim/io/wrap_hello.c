@@ -158,7 +158,8 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 	memcpy(&seed, wrap->mine.nonce, sizeof(seed));
 	if (!hf_wrap_take_tx(slot, fd, me, -1))
 		return HF_SHAKE_FAILED;
-	hf_session_init(&wrap->session, hf_wrap_now_ms(), hf_runtime.config.interval, wrap->peer.interval,
+	wrap->unread_since = hf_wrap_now_ms();
+	hf_session_init(&wrap->session, wrap->unread_since, hf_runtime.config.interval, wrap->peer.interval,
 			wrap->peer.timeout, seed | 1);
 	if (hf_runtime.key.size != 0 && wrap->client) {
 		hf_proof_make(proof, &hf_runtime.key, wrap->mine.nonce, wrap->peer.nonce);

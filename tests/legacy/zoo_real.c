@@ -107,12 +107,27 @@ static void last_word(void)
 	}
 }
 
+/* The first bytes lie unread for a while: nobody is called stalled for that (zoo.test). */
+static void first_unread(void)
+{
+	char buf[16];
+	int s[2];
+
+	pair(s);
+	T(write(s[1], "welcome", 7));
+	T(write(s[0], "question", 8));
+	nap(800);
+	T(read(s[1], buf, sizeof buf));
+	T(read(s[0], buf, sizeof buf));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
 		{"count_waiting", count_waiting},
 		{"close_and_leave", close_and_leave},
 		{"last_word", last_word},
+		{"first_unread", first_unread},
 		{NULL, NULL},
 	};
 	return zoo_main(argc, argv, all);
