@@ -4,15 +4,15 @@
 # usage: tools/deps.sh [build|test|all]      (default all)
 #
 # Does nothing, quickly, when all is there; only otherwise does it ask for root.  Services that come with a package
-# (redis-server, nginx) are neither started nor enabled.  Exit status 1 if something needed for building is missing in
-# the end; test programs that are missing only give a warning: their tests then say SKIP.
+# (redis-server, nginx, memcached, mosquitto) are neither started nor enabled.  Exit status 1 if something needed for
+# building is missing in the end; test programs that are missing only give a warning: their tests then say SKIP.
 set -u
 
 # The one list.
 BUILD='libbsd-dev libmd-dev libcmocka-dev'
-TEST='iproute2 nftables redis-server redis-tools nginx-light curl netcat-openbsd openssl python3 perl socat procps
-	libjemalloc2 strace mandoc'
-SERVICES='redis-server nginx'
+TEST='iproute2 nftables redis-server redis-tools nginx-light curl memcached libmemcached-tools mosquitto
+	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc'
+SERVICES='redis-server nginx memcached mosquitto'
 
 case ${1:-all} in
 build) want=$BUILD ;;

@@ -58,10 +58,19 @@ static int verdict(struct hf_slot *slot, int fd, int refused, int number)
 	return fate != 0 ? fate : number;
 }
 
+/* Whether the connection stands and only the peer's HELLO is out: a plain peer may answer ours with a reset. */
+static bool shaking(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+
+	return wrap != NULL && wrap->client && atomic_load(&wrap->phase) == HF_PHASE_HELLO;
+}
+
 int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	struct hf_slot *slot;
 	int refused, result, number;
+	bool before;
 
 	hf_real_ready();
 	/* Only these levels and names are ours; all others cost one comparison. */
@@ -69,12 +78,18 @@ int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	    (level != SOL_SOCKET || (name != SO_KEEPALIVE && name != SO_ERROR && name != SO_RCVLOWAT)))
 		return hf_real.getsockopt(fd, level, name, value, len);
 	slot = hf_gate(fd, HF_OTHER, &refused);
+	before = shaking(slot);
 	/* The kernel judges the arguments in any case. */
 	result = hf_real.getsockopt(fd, level, name, value, len);
 	if (slot == NULL || result != 0)
 		return result;
 	if (level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(number)) {
 		memcpy(&number, value, sizeof(number));
+		if (number != 0 && refused == 0 && (before || shaking(slot))) {
+			/* Not the program's: its connect has succeeded, and will once more. */
+			(void)hf_wrap_look(slot, fd);
+			number = atomic_load(&slot->fate);
+		}
 		put(value, len, verdict(slot, fd, refused, number));
 	} else if (program_value(slot, level, name, &number)) {
 		put(value, len, number);

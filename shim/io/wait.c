@@ -81,8 +81,27 @@ void hf_pause(void)
 	hf_sys_nanosleep(&moment, NULL);
 }
 
+struct hf_sieve hf_sieve(void)
+{
+	return (struct hf_sieve){.turned = atomic_load(&hf_wrap_turned)};
+}
+
+bool hf_sieve_stale(const struct hf_sieve *sieve)
+{
+	return atomic_load(&hf_wrap_turned) != sieve->turned;
+}
+
+/* The kernel's own answer for one descriptor, now. */
+static short ask_again(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return hf_sys_poll(&p, 1, 0) > 0 ? p.revents : 0;
+}
+
 /* During the handshake the kernel's readiness means little: drive it, and show what the program could use. */
-static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short revents, bool once, bool *pause)
+static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short events, short revents, bool once,
+			bool *pause)
 {
 	enum hf_look look = hf_wrap_look(slot, fd);
 	uint32_t phase = atomic_load(&wrap->phase);
@@ -90,7 +109,7 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 	if (atomic_load(&slot->fate) != 0)
 		return revents;
 	if (hf_wrap_of(slot) == NULL)
-		return (short)(once ? revents : 0); /* plain from here on: another look shows the kernel's own answer */
+		return ask_again(fd, events); /* plain from here on, and perhaps another connection */
 	if (phase == HF_PHASE_REDIAL) {
 		*pause = true;
 		return 0; /* of the old connection */
@@ -107,16 +126,18 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 	return revents;
 }
 
-short hf_sift(int fd, short events, short revents, bool once, bool *pause)
+short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *sieve)
 {
 	int refused;
 	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 
+	if (slot != NULL && wrap == NULL && refused == 0 && hf_sieve_stale(sieve))
+		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)
 		return revents;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
-		return sift_early(slot, wrap, fd, revents, once, pause);
+		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
 	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0) {
 		enum hf_look look = hf_wrap_look(slot, fd);
 
@@ -141,13 +162,13 @@ static bool any_wrapped(const struct pollfd *fds, nfds_t count)
 }
 
 /* Take back readiness that a read would not find: a blocking program would hang in that read. */
-static int sift_fds(struct pollfd *fds, nfds_t count, bool *pause)
+static int sift_fds(struct pollfd *fds, nfds_t count, struct hf_sieve *sieve)
 {
 	int left = 0;
 
 	for (nfds_t i = 0; i < count; i++) {
 		if (fds[i].fd >= 0 && fds[i].revents != 0)
-			fds[i].revents = hf_sift(fds[i].fd, fds[i].events, fds[i].revents, false, pause);
+			fds[i].revents = hf_sift(fds[i].fd, fds[i].events, fds[i].revents, false, sieve);
 		left += fds[i].revents != 0;
 	}
 	return left;
@@ -170,7 +191,7 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask)
 {
 	const struct timespec now = {0, 0};
-	bool pause = false;
+	struct hf_sieve sieve = hf_sieve();
 	int ready = hf_real.ppoll(fds, count, &now, mask);
 
 	if (ready < 0)
@@ -183,7 +204,7 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask)
 			fds[i].revents = (short)(fds[i].revents |
 						 (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)));
 	}
-	return sift_fds(fds, count, &pause);
+	return sift_fds(fds, count, &sieve);
 }
 
 /* One deadline for the whole wait, however many beats come meanwhile. */
@@ -194,18 +215,18 @@ static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec 
 
 	for (;;) {
 		int error = errno, ready;
-		bool pause = false;
+		struct hf_sieve sieve = hf_sieve();
 
 		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask)) != 0)
 			return ready;
 		ready = hf_real.ppoll(fds, count, timeout != NULL ? hf_left(until, &left) : NULL, mask);
 		if (ready <= 0)
 			return ready;
-		ready = sift_fds(fds, count, &pause);
+		ready = sift_fds(fds, count, &sieve);
 		errno = error;
 		if (ready > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
 			return ready;
-		if (pause)
+		if (sieve.pause)
 			hf_pause();
 	}
 }
@@ -264,7 +285,7 @@ static bool wrapped_in_set(int count, const fd_set *set)
 }
 
 /* How many bits select(2) would report after what only protocol made ready is taken back. */
-static int sift_sets(int count, int ready, fd_set *in, fd_set *out, bool *pause)
+static int sift_sets(int count, int ready, fd_set *in, fd_set *out, struct hf_sieve *sieve)
 {
 	for (int fd = 0; fd < count && fd < FD_SETSIZE; fd++) {
 		bool reads = in != NULL && FD_ISSET(fd, in), writes = out != NULL && FD_ISSET(fd, out);
@@ -272,7 +293,7 @@ static int sift_sets(int count, int ready, fd_set *in, fd_set *out, bool *pause)
 
 		if (seen == 0)
 			continue;
-		kept = hf_sift(fd, seen, seen, false, pause);
+		kept = hf_sift(fd, seen, seen, false, sieve);
 		if (reads && (kept & (POLLIN | POLLHUP)) == 0) {
 			FD_CLR(fd, in);
 			ready--;
@@ -320,7 +341,7 @@ static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const
 	for (;;) {
 		struct timespec left;
 		int error = errno, ready;
-		bool pause = false;
+		struct hf_sieve sieve = hf_sieve();
 		uint64_t now;
 
 		ready = hf_real.pselect(count, in, out, err, timeout != NULL ? hf_left(until, &left) : NULL, mask);
@@ -328,11 +349,11 @@ static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const
 		*left_us = until > now ? until - now : 0;
 		if (ready <= 0)
 			return ready;
-		ready = sift_sets(count, ready, in, out, &pause);
+		ready = sift_sets(count, ready, in, out, &sieve);
 		errno = error;
 		if (ready > 0 || (timeout != NULL && now >= until))
 			return ready;
-		if (pause)
+		if (sieve.pause)
 			hf_pause();
 		copy_set(in, &asked.in, count);
 		copy_set(out, &asked.out, count);

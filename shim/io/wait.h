@@ -24,11 +24,22 @@ bool hf_sane(const struct timespec *timeout);
 /* A millisecond, where only time can bring something new. */
 void hf_pause(void);
 
+struct hf_sieve {
+	uint32_t turned; /* hf_wrap_turned before the kernel was asked */
+	bool pause;      /* set where looking again at once would find the same */
+};
+
+/* Before the kernel is asked. */
+struct hf_sieve hf_sieve(void);
+
+/* Whether a connection has become plain since: what the kernel said may be of the one before it. */
+bool hf_sieve_stale(const struct hf_sieve *sieve);
+
 /*
  * The kernel says REVENTS of FD, for which the program asked EVENTS (as in poll(2)): what the program should see.
  * ONCE: the kernel will not say it again (edge-triggered, one-shot): nothing may be taken back unless what caused it
- * is known and gone.  *PAUSE is set where looking again at once would find the same.
+ * is known and gone.
  */
-short hf_sift(int fd, short events, short revents, bool once, bool *pause);
+short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *sieve);
 
 #endif

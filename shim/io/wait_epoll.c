@@ -126,8 +126,8 @@ int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	return result;
 }
 
-/* The wrapped connection EVENT is of. False: not to be told, or none. */
-static bool traced(int epfd, const struct epoll_event *event, struct registration *out)
+/* The wrapped connection EVENT is of, or one that may have been wrapped a moment ago.  False: not to be told, or none. */
+static bool traced(int epfd, const struct epoll_event *event, struct registration *out, const struct hf_sieve *sieve)
 {
 	struct registration *r;
 	struct hf_slot *slot;
@@ -144,7 +144,7 @@ static bool traced(int epfd, const struct epoll_event *event, struct registratio
 	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
 		return false;
 	slot = hf_slot_of(out->entry);
-	return slot != NULL && hf_wrap_of(slot) != NULL;
+	return slot != NULL && (hf_wrap_of(slot) != NULL || hf_sieve_stale(sieve));
 }
 
 /*
@@ -167,7 +167,7 @@ static void rearm(const struct registration *seen)
 }
 
 /* How many of COUNT events are left when those that are only protocol are taken out. */
-static int sift_events(int epfd, struct epoll_event *events, int count, bool *pause)
+static int sift_events(int epfd, struct epoll_event *events, int count, struct hf_sieve *sieve)
 {
 	int left = 0;
 
@@ -176,9 +176,9 @@ static int sift_events(int epfd, struct epoll_event *events, int count, bool *pa
 		uint32_t seen = events[i].events;
 		short kept;
 
-		if (traced(epfd, &events[i], &r)) {
+		if (traced(epfd, &events[i], &r, sieve)) {
 			kept = hf_sift(r.fd, (short)(r.events & 0x3fffU), (short)(seen & 0x3fffU),
-				       (r.events & (EPOLLET | EPOLLONESHOT)) != 0, pause);
+				       (r.events & (EPOLLET | EPOLLONESHOT)) != 0, sieve);
 			events[i].events = (seen & ~0x3fffU) | (uint32_t)(unsigned short)kept;
 			if (kept == 0) {
 				if ((r.events & EPOLLONESHOT) != 0)
@@ -218,17 +218,17 @@ static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *event
 	const struct timespec *limit = timeout;
 
 	for (;;) {
-		bool pause = false;
+		struct hf_sieve sieve = hf_sieve();
 		int error = errno, count = wait_again(flavour, epfd, events, room, limit, mask);
 
 		/* Registered while we slept, perhaps. */
 		if (count <= 0 || !atomic_load(&recording))
 			return count;
-		count = sift_events(epfd, events, count, &pause);
+		count = sift_events(epfd, events, count, &sieve);
 		errno = error;
 		if (count > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
 			return count;
-		if (pause)
+		if (sieve.pause)
 			hf_pause();
 		if (timeout != NULL)
 			limit = hf_left(until, &left);

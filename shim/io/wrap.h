@@ -132,7 +132,7 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd);
 /* At exit: wait up to HOLDFAST_LINGER for what the program has written. */
 void hf_wrap_exit(void);
 
-/* What FIONREAD would say without us: program bytes that can be read now (at least; exact up to 64 KiB). */
+/* What FIONREAD would say without us: program bytes that can be read now, or -1: it is plain. */
 int hf_wrap_readable(struct hf_slot *slot, int fd);
 
 enum hf_look {
@@ -180,6 +180,9 @@ void hf_wrap_pause(struct hf_slot *slot, uint64_t now);
 
 /* The kernel's end of the stream has come: whether the peer's shim had announced it, told once. Any thread. */
 void hf_wrap_vanished(struct hf_slot *slot, int fd);
+
+/* How many connections have turned plain so far; counted before it shows in hf_wrap_of(). */
+extern _Atomic uint32_t hf_wrap_turned;
 
 /* Whether any connection of this process is wrapped. */
 bool hf_wrap_any(void);

@@ -88,13 +88,28 @@ static void say_bye(struct hf_slot *slot, int fd, uint32_t me)
 	push(fd);
 }
 
+/*
+ * Whether the slot is closed for good, its number perhaps another's by now.  Asked with a turn in hand: what is not
+ * closed then is not given back to be reused before the turn is over (hf_wrap_busy()).
+ */
+static bool buried(struct hf_slot *slot)
+{
+	uint8_t stage = atomic_load(&slot->stage);
+
+	return stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE || hf_wrap_of(slot) == NULL;
+}
+
 /* Our last words, as far as the kernel takes them; true when it has them all and they have arrived. */
 static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (!hf_wrap_take_tx(slot, fd, me, 0))
-		return false;
+		return buried(slot);
+	if (buried(slot)) {
+		hf_turn_end(&wrap->tx_owner);
+		return true;
+	}
 	(void)hf_wrap_flush(slot, fd);
 	say_bye(slot, fd, me);
 	hf_turn_end(&wrap->tx_owner);
@@ -235,8 +250,8 @@ void hf_wrap_exit(void)
 			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
 
-			if (wrap == NULL || atomic_load(&slot->epoch) != epoch || atomic_load(&slot->fate) != 0 ||
-			    atomic_load(&slot->forks) != hf_proc_forks())
+			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
+			    atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
 				continue;
 			if (!hf_wrap_take_rx(slot, fd, me, 0)) {
 				/* Another thread sleeps in a read, and swallows the beats. */
@@ -244,7 +259,8 @@ void hf_wrap_exit(void)
 					waiting = !settle_tx(slot, fd, me) || waiting;
 				continue;
 			}
-			waiting = settle(slot, fd, me) == 0 || waiting;
+			if (!buried(slot))
+				waiting = settle(slot, fd, me) == 0 || waiting;
 			hf_turn_end(&wrap->rx_owner);
 		}
 		if (waiting)

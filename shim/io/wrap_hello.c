@@ -87,6 +87,8 @@ static int state_of(int fd)
 	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
 }
 
+_Atomic uint32_t hf_wrap_turned;
+
 /* From here on the connection is the program's own, but for what it has queued. */
 static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 {
@@ -98,6 +100,7 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	if (hf_wrap_flush(slot, fd) != 0) {
 		/* All gone, or an error that the program's own next call will meet. */
 		atomic_store(&wrap->phase, HF_PHASE_NONE);
+		atomic_fetch_add(&hf_wrap_turned, 1);
 		atomic_store(&slot->wrap, NULL);
 	}
 	hf_turn_end(&wrap->tx_owner);
@@ -155,7 +158,8 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 	memcpy(&seed, wrap->mine.nonce, sizeof(seed));
 	if (!hf_wrap_take_tx(slot, fd, me, -1))
 		return HF_SHAKE_FAILED;
-	hf_session_init(&wrap->session, hf_wrap_now_ms(), hf_runtime.config.interval, wrap->peer.interval,
+	wrap->unread_since = hf_wrap_now_ms();
+	hf_session_init(&wrap->session, wrap->unread_since, hf_runtime.config.interval, wrap->peer.interval,
 			wrap->peer.timeout, seed | 1);
 	if (hf_runtime.key.size != 0 && wrap->client) {
 		hf_proof_make(proof, &hf_runtime.key, wrap->mine.nonce, wrap->peer.nonce);

@@ -10,9 +10,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-enum { PEEK_ROOM = 64 * 1024 };
+enum { PATIENCE_MS = 10 }; /* the watchdog's turns are short; a reader's may last */
 
-/* What is waiting, as far as PEEK_ROOM reaches: program bytes, and whether an end is behind them. The turn is ours. */
+/* What is waiting, as far as SIZE reaches: program bytes, and whether an end is behind them. The turn is ours. */
 static size_t look_ahead(struct hf_wrap *wrap, int fd, uint8_t *room, size_t size, bool *end)
 {
 	struct hf_rx copy = wrap->rx;
@@ -24,15 +24,26 @@ static size_t look_ahead(struct hf_wrap *wrap, int fd, uint8_t *room, size_t siz
 	return bytes;
 }
 
+/*
+ * All of it, exactly, however much it is: a program that is told less than there is takes the rest for news that an
+ * edge will tell it of (nginx).  Most often the open frame covers it and nothing need be looked at.
+ */
 static size_t count_ahead(struct hf_wrap *wrap, int fd, bool *end)
 {
-	uint8_t *room = hf_sys_mmap(NULL, PEEK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t bytes = 0;
+	int waiting = 0;
+	size_t bytes = 0, size;
+	uint8_t *room;
 
+	*end = false;
+	(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
+	size = waiting > 0 ? (size_t)waiting : 1;
+	if (waiting > 0 && size <= hf_rx_open(&wrap->rx))
+		return size;
+	room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	*end = true;
 	if (!hf_sys_failed(room)) {
-		bytes = look_ahead(wrap, fd, room, PEEK_ROOM, end);
-		hf_sys_munmap(room, PEEK_ROOM);
+		bytes = look_ahead(wrap, fd, room, size, end);
+		hf_sys_munmap(room, size);
 	}
 	return bytes;
 }
@@ -51,7 +62,7 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
 		return true;
 	(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
 	bytes = count_ahead(wrap, fd, &end);
-	if (end || bytes >= (size_t)low || waiting >= PEEK_ROOM)
+	if (end || bytes >= (size_t)low)
 		return true;
 	waiting += 1;
 	atomic_store(&wrap->low_raised, 1);
@@ -61,7 +72,6 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
 
 enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 {
-	enum { PATIENCE_MS = 10 }; /* the watchdog's turns are short; a reader's may last */
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 	enum hf_look look = HF_LOOK_READY;
@@ -143,7 +153,7 @@ int hf_wrap_readable(struct hf_slot *slot, int fd)
 	/* It may have become plain, or be below the mark. */
 	if ((wrap = hf_wrap_of(slot)) == NULL)
 		return -1;
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON || !hf_wrap_take_rx(slot, fd, me, 0))
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || !hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return 0;
 	bytes = (int)count_ahead(wrap, fd, &end);
 	hf_turn_end(&wrap->rx_owner);

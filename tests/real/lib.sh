@@ -1,22 +1,35 @@
 # shellcheck shell=bash
 # Shared by tests/real/*.test (bash): real programs on 127.0.0.1, with and without the library.
-# Owns a scratch directory $DIR, the processes it started (killed by pid at the end), and the TAP lines.
+#
+# A test defines sessions, functions that play one conversation and say all they see on standard output, and hands
+# each to combine(), which runs it once for each combination of the library with its ends and compares what was said.
+# Owns a scratch directory $TOP, the processes it started (killed by pid at the end), and the TAP lines.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 BUILD=${BUILD:-$PWD/build}
 LIB=${LIB:-$BUILD/libholdfast.so}
 TEST=$(basename "$0" .test)
-DIR=$(mktemp -d "${TMPDIR:-/tmp}/$TEST.XXXXXX") || exit 2
-chmod 755 "$DIR" # for servers that change to another user
+TOP=$(mktemp -d "${TMPDIR:-/tmp}/$TEST.XXXXXX") || exit 2
+chmod 755 "$TOP" # for servers that change to another user
+DIR=$TOP
 PIDS=() started=
 
-cleanup() {
+# A combination is MODE-ENDS: in which mode the library is, at which end.
+PLAIN=(none)
+PROBE=(none probe-client probe-server probe-both)
+ALL=("${PROBE[@]}" wrap-client wrap-server wrap-both)
+
+end_processes() {
 	local pid
 	for pid in ${PIDS[@]+"${PIDS[@]}"}; do
 		kill "$pid" 2>/dev/null
 	done
 	wait 2>/dev/null
-	rm -rf "$DIR"
+}
+
+cleanup() {
+	end_processes
+	rm -rf "$TOP"
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -42,32 +55,34 @@ need() {
 	exit 1
 }
 
-# with SIDE WHO COMMAND...: run COMMAND, with the library if SIDE says so for WHO (client or server).
-# SIDE: none, client, server, both.  Reports go to $DIR/SIDE.WHO.json.
-with() {
-	local side=$1 who=$2
-	shift 2
-	case $side in
-	both | "$who")
-		LD_PRELOAD=$LIB HOLDFAST_MODE=probe HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s HOLDFAST_LEVEL=debug \
-			HOLDFAST_FORMAT=json HOLDFAST_REPORT=file:$DIR/$side.$who.json "$@"
+# environment TAG WHO: sets $environment to what WHO (client or server) runs with.  Its reports go to $DIR/WHO.json.
+environment() {
+	environment=()
+	case $1 in
+	*-both | *-"$2")
+		environment=("LD_PRELOAD=$LIB" "HOLDFAST_MODE=${1%-*}" HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s
+			HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json "HOLDFAST_REPORT=file:$DIR/$2.json")
+		# Nobody will answer: less to wait for at each connection.
+		[ "$1" != wrap-client ] || environment+=(HOLDFAST_HELLO_WAIT=300ms)
 		;;
-	*) "$@" ;;
 	esac
 }
 
-# start SIDE WHO COMMAND...: the same in the background; its pid is in $started and it is killed at the end.
+# with TAG WHO COMMAND...: run COMMAND, with the library if TAG says so for WHO.
+with() {
+	local environment
+	environment "$1" "$2"
+	shift 2
+	env ${environment[@]+"${environment[@]}"} "$@"
+}
+
+# start TAG WHO COMMAND...: the same in the background; its pid is in $started and it is killed at the end.
 # $DIR/server.log has what it says.
 start() {
-	local preload=()
-	case $1 in
-	both | "$2")
-		preload=("LD_PRELOAD=$LIB" HOLDFAST_MODE=probe HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s HOLDFAST_LEVEL=debug
-			HOLDFAST_FORMAT=json "HOLDFAST_REPORT=file:$DIR/$1.$2.json")
-		;;
-	esac
+	local environment
+	environment "$1" "$2"
 	shift 2
-	env ${preload[@]+"${preload[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
+	env ${environment[@]+"${environment[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
 	started=$!
 	PIDS+=("$started")
 }
@@ -87,11 +102,12 @@ listening() { # listening PORT: without connecting to it
 	grep -qE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# A port that nobody uses now, below the range for outgoing connections.
+# A port that nobody uses now, below the range for outgoing connections.  Sessions side by side draw from ranges apart.
+lane=0 lanes=1
 free_port() {
-	local port
+	local port width=$((12000 / lanes))
 	for _ in {1..200}; do
-		port=$((20000 + RANDOM % 10000))
+		port=$((20000 + lane * width + RANDOM % width))
 		grep -qE ":$(printf %04X $port) " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
 	done
 	echo $port
@@ -102,9 +118,26 @@ wait_listening() { # wait_listening PORT: for at most 10 s
 		listening "$1" && return
 		sleep 0.05
 	done
-	sed 's/^/# /' "$DIR/server.log" 2>/dev/null
-	not_ok "nobody listens on the port after 10 s"
+	echo "nobody listens on the port after 10 s"
+	cat "$DIR/server.log" 2>/dev/null
 	return 1
+}
+
+# idle PID: with its connections open and nothing to do, a program uses next to no processor time, beats or not.
+idle() {
+	local before after seconds=3
+	before=$(cut -d ' ' -f 14,15 "/proc/$1/stat" | tr ' ' '+')
+	sleep $seconds
+	after=$(cut -d ' ' -f 14,15 "/proc/$1/stat" | tr ' ' '+')
+	[ -n "$after" ] || {
+		echo "idle: it has ended"
+		return
+	}
+	if [ $((after - (before))) -le $((seconds * $(getconf CLK_TCK) / 5)) ]; then
+		echo "idle: quiet"
+	else
+		echo "idle: $((after - (before))) ticks in $seconds s"
+	fi
 }
 
 # same WHAT EXPECTED GOT: two files, byte for byte.
@@ -117,18 +150,65 @@ same() {
 	fi
 }
 
-# The library was in each program that should have had it, and called nothing dead.
+# check_reports WHAT TAG: the library was in each program that should have had it, agreed with the peer on wrap mode
+# where both ends have it, and called nothing dead.  $ENDS: who runs with the library if both do.
+ENDS=(client server)
 check_reports() {
-	local bad report missing=
-	for report; do
-		grep -qs '"event":"open"' "$DIR/$report.json" || missing+=" $report"
+	local what=$1 tag=$2 event=open end ends=("${ENDS[@]}") missing= bad
+	case $tag in
+	wrap-both) event=wrapped ;;
+	wrap-*) event=plain ;;
+	esac
+	[ "${tag#*-}" = both ] || ends=("${tag#*-}")
+	for end in "${ends[@]}"; do
+		grep -qs "\"event\":\"$event\"" "$DIR/$end.json" || missing+=" $end"
 	done
 	if [ -n "$missing" ]; then
-		not_ok "reports: no connection opened in:$missing"
+		not_ok "$what: nothing told as $event by:$missing"
 	elif bad=$(grep -hE '"event":"(config|corrupt|gave-up|stalled)"|"reason":"(path|hung|unanswered)"' "$DIR"/*.json); then
 		printf '# %s\n' "$bad" | head
-		not_ok "reports: verdicts against healthy connections or complaints"
+		not_ok "$what: verdicts against healthy connections or complaints"
 	else
-		ok "reports: connections seen, none called dead"
+		ok "$what: connections told as $event, none called dead"
 	fi
+}
+
+# combine SESSION EXPECTED [TAG...]: SESSION TAG in a subshell for each TAG (default: $ALL), all at once, with $DIR a
+# directory of its own ($TOP has what the test made before).  EXPECTED FILE says whether what was said without the
+# library is right; with it the same must be said.
+combine() {
+	local session=$1 expected=$2 tag tags pids=()
+	shift 2
+	tags=("$@")
+	[ $# -gt 0 ] || tags=("${ALL[@]}")
+	lane=0 lanes=${#tags[@]}
+	for tag in "${tags[@]}"; do
+		(
+			PIDS=()
+			DIR=$TOP/$session/$tag
+			trap end_processes EXIT
+			trap 'exit 1' INT TERM
+			mkdir -p "$DIR"
+			chmod 755 "$TOP/$session" "$DIR"
+			"$session" "$tag" >"$DIR/said" 2>&1
+		) &
+		pids+=($!)
+		PIDS+=($!)
+		lane=$((lane + 1))
+	done
+	wait "${pids[@]}"
+	PIDS=()
+	for tag in "${tags[@]}"; do
+		DIR=$TOP/$session/$tag
+		if [ "$tag" != none ]; then
+			same "$session, $tag: same as without" "$TOP/$session/none/said" "$DIR/said"
+			check_reports "$session, $tag" "$tag"
+		elif "$expected" "$DIR/said"; then
+			ok "$session, plain"
+		else
+			sed 's/^/# /' "$DIR/said" "$DIR/server.log" 2>/dev/null
+			not_ok "$session, plain"
+		fi
+	done
+	DIR=$TOP
 }
