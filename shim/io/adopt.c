@@ -65,6 +65,8 @@ static void set_entry(int fd, hf_fd_entry entry)
 
 struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr, socklen_t len)
 {
+	/* Whatever the rules say of others, a wrapped one cannot be left alone. */
+	bool marked = len == 0 && hf_wrap_known(fd);
 	enum hf_mode mode;
 	struct hf_slot *slot;
 	uint32_t epoch;
@@ -76,7 +78,7 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	if (forked)
 		hf_watch_forked();
 	mode = mode_for(fd, addr);
-	if (mode == HF_MODE_OFF || (slot = hf_slot_new()) == NULL) {
+	if ((mode == HF_MODE_OFF && !marked) || (slot = hf_slot_new()) == NULL) {
 		set_entry(fd, HF_FD_PASS);
 		return NULL;
 	}
@@ -88,10 +90,11 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	if (client && addr != NULL)
 		memcpy(&slot->peer, addr, addr->sa_family == AF_INET ? sizeof(slot->peer.in) : sizeof(slot->peer.in6));
 	atomic_store(&slot->epoch, epoch);
-	atomic_store(&slot->forks, hf_proc_forks());
-	if (mode == HF_MODE_WRAP && len != 0)
-		(void)hf_wrap_begin(slot, client, addr, len);
 	atomic_store(&slot->guard, epoch);
+	if (hf_unlikely(marked))
+		hf_wrap_adopt(slot, fd);
+	else if (mode == HF_MODE_WRAP && len != 0)
+		(void)hf_wrap_begin(slot, fd, client, addr, len);
 	set_entry(fd, hf_slot_entry(slot));
 	hf_watch_give(slot);
 	return slot;
@@ -146,7 +149,7 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	(void)hf_sys_getpeername(fd, &peer, &peer_len);
 	/* Which side opened it is not to be known; the rules are asked about the peer, then about our own end. */
 	slot = hf_adopt(fd, true, state == HF_TCP_SYN_SENT, &peer.any, 0);
-	if (slot != NULL) {
+	if (slot != NULL && hf_wrap_of(slot) == NULL) {
 		atomic_store(&slot->has_role, 0);
 		atomic_store(&slot->cookie, cookie);
 	}

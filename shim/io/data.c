@@ -3,8 +3,10 @@
  */
 #include "io/adopt.h"
 #include "io/gate.h"
+#include "io/pass.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
+#include "state/family.h"
 #include "sys.h"
 
 /* What the wrapped connection is given: a vector, its length, the flags of recv(2) or send(2). */
@@ -182,28 +184,6 @@ ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags
 	      no_address(addr, len, flags));
 }
 
-/* Descriptors that arrive with a message are new numbers: nothing known of them may be believed. */
-static void forget_received(const struct msghdr *msg)
-{
-	struct msghdr copy = *msg;
-
-	if (copy.msg_controllen < sizeof(struct cmsghdr))
-		return;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c != NULL; c = CMSG_NXTHDR(&copy, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= c->cmsg_len; i++) {
-			int fd;
-			hf_fd_entry old;
-
-			__builtin_memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			hf_fdmap_set(fd, HF_FD_UNKNOWN, &old);
-			if (HF_FD_KIND(old) == HF_FD_SLOT)
-				hf_release(old, fd);
-		}
-	}
-}
-
 static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
 {
 	HF_THROUGH(ssize_t, fd, HF_READS, recvmsg, (fd, msg, flags), receive_one(slot_, fd, msg, flags, &plain_));
@@ -214,7 +194,7 @@ ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
 	ssize_t got = recvmsg_through(fd, msg, flags);
 
 	if (hf_unlikely(got >= 0 && hf_on() && msg->msg_controllen != 0) && !hf_proc_borrowed())
-		forget_received(msg);
+		hf_pass_received(msg);
 	return got;
 }
 
@@ -230,7 +210,7 @@ int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct 
 
 	for (int i = 0; i < got && hf_on(); i++)
 		if (hf_unlikely(msgs[i].msg_hdr.msg_controllen != 0) && !hf_proc_borrowed())
-			forget_received(&msgs[i].msg_hdr);
+			hf_pass_received(&msgs[i].msg_hdr);
 	return got;
 }
 
@@ -283,11 +263,16 @@ ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct 
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+	if (hf_unlikely(hf_family_me() != 0) && !hf_wild(msg) && msg->msg_controllen != 0)
+		hf_pass_sending(fd, msg);
 	HF_THROUGH(ssize_t, fd, HF_WRITES, sendmsg, (fd, msg, flags), send_one(slot_, fd, msg, flags, &plain_));
 }
 
 int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
+	for (unsigned i = 0; hf_unlikely(hf_family_me() != 0) && i < count && !hf_wild(msgs); i++)
+		if (msgs[i].msg_hdr.msg_controllen != 0)
+			hf_pass_sending(fd, &msgs[i].msg_hdr);
 	HF_THROUGH(int, fd, HF_WRITES, sendmmsg, (fd, msgs, count, flags),
 		   send_many(slot_, fd, msgs, count, flags, &plain_));
 }

@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "state/arena.h"
 #include "sys.h"
 
 #include <fcntl.h>
@@ -16,9 +17,14 @@
 static int closing_wrapped(int fd, hf_fd_entry entry)
 {
 	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
-	int kept, error = errno;
+	int kept, error = errno, refused;
 
-	if (slot == NULL || hf_wrap_of(slot) == NULL || atomic_load(&slot->refs) != 1 || !hf_slot_calm(slot))
+	if (slot == NULL || hf_wrap_of(slot) == NULL)
+		return -1;
+	/* A child forked without our knowledge must not speak for its parent. */
+	if (!hf_slot_calm(slot))
+		(void)hf_gate_open(fd, HF_OTHER, &refused);
+	if (atomic_load(&slot->refs) != 1 || !hf_slot_calm(slot))
 		return -1;
 	kept = hf_wrap_close(slot, fd);
 	errno = error;
@@ -148,10 +154,12 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 	int error;
 
 	hf_real_ready();
-	if (!hf_on() || first > last || ((unsigned)flags & CLOSE_RANGE_CLOEXEC) != 0 || hf_proc_borrowed()) {
+	if (!hf_on() || first > last) {
 		if (hf_real.close_range != NULL)
 			return hf_real.close_range(first, last, flags);
 		error = (int)hf_sys3(SYS_close_range, first, last, flags);
+	} else if (((unsigned)flags & CLOSE_RANGE_CLOEXEC) != 0 || hf_proc_borrowed()) {
+		error = close_around(first, last, flags); /* of ours the next image finds one by its number */
 	} else {
 		if (flags == 0)
 			close_wrapped(first, last);
@@ -173,11 +181,15 @@ void hf_closefrom(int first)
 	unsigned from = first > 0 ? (unsigned)first : 0;
 
 	hf_real_ready();
-	if (!hf_on() || hf_proc_borrowed()) {
+	if (!hf_on()) {
 		if (hf_real.closefrom != NULL)
 			hf_real.closefrom(first);
 		else
 			(void)hf_sys3(SYS_close_range, from, UINT_MAX, 0);
+		return;
+	}
+	if (hf_proc_borrowed()) {
+		(void)close_around(from, UINT_MAX, 0);
 		return;
 	}
 	close_wrapped(from, UINT_MAX);
@@ -226,6 +238,8 @@ static int dup_onto(int from, int to, int flags, bool three)
 	entry = hf_fdmap_get(to);
 	if (entry == HF_FD_OURS)
 		hf_keep_away(to);
+	if (hf_unlikely(hf_arena_owns(to)))
+		hf_arena_move();
 	/* Last words cannot be taken back: only for a call that will not fail. */
 	if ((flags & ~O_CLOEXEC) == 0 && hf_sys_fcntl(from, F_GETFD, 0) >= 0)
 		kept = closing_wrapped(to, entry);
@@ -273,15 +287,25 @@ static int fcntl_result(int fd, int op, int result)
 	return result;
 }
 
+/* A sweep that marks all numbers for closing at exec: the next image finds the arena by that descriptor. */
+static bool spares(int fd, int op, long arg)
+{
+	return op == F_SETFD && (arg & FD_CLOEXEC) != 0 && hf_on() && hf_arena_owns(fd);
+}
+
 int hf_fcntl(int fd, int op, long arg)
 {
 	hf_real_ready();
+	if (hf_unlikely(spares(fd, op, arg)))
+		return 0;
 	return fcntl_result(fd, op, hf_real.fcntl(fd, op, arg));
 }
 
 int hf_fcntl64(int fd, int op, long arg)
 {
 	hf_real_ready();
+	if (hf_unlikely(spares(fd, op, arg)))
+		return 0;
 	return fcntl_result(fd, op, (hf_real.fcntl64 != NULL ? hf_real.fcntl64 : hf_real.fcntl)(fd, op, arg));
 }
 

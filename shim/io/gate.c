@@ -42,10 +42,23 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	slot->counted = false;          /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
+	if (atomic_load(&slot->fate) == 0)
+		hf_wrap_claim(slot);
 	if (atomic_load(&slot->fate) == 0) {
-		hf_wrap_claim(slot, atomic_load(&slot->fd));
 		atomic_store(&slot->guard, epoch);
 		hf_watch_give(slot);
+	}
+}
+
+void hf_gate_claim_wrapped(void)
+{
+	uint32_t epoch = atomic_load(hf_proc_epoch);
+
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+
+		if (slot != NULL && atomic_load(&slot->refs) != 0 && hf_wrap_of(slot) != NULL)
+			claim(slot, epoch);
 	}
 }
 
@@ -92,7 +105,7 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 {
 	int error = result < 0 ? errno : 0;
-	int fate = atomic_load(&slot->fate);
+	int fate = hf_wrap_fate(slot);
 
 	fd = hf_number_of(slot, fd);
 	if (result < 0 && (error == EAGAIN || error == EINTR || error == EINPROGRESS || error == EFAULT))

@@ -28,6 +28,9 @@ enum hf_way { HF_READS, HF_WRITES, HF_OTHER };
  */
 struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused);
 
+/* In a forked child: everything wrapped is looked after from here on, whether the child ever uses it or not. */
+void hf_gate_claim_wrapped(void);
+
 /* After a failed call or an end of file on SLOT: RESULT and errno as the program should see them. */
 long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result);
 

@@ -83,7 +83,11 @@ int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	result = hf_real.getsockopt(fd, level, name, value, len);
 	if (slot == NULL || result != 0)
 		return result;
-	if (level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(number)) {
+	if (level == SOL_TCP && name == TCP_NOTSENT_LOWAT && *len >= sizeof(number)) {
+		memcpy(&number, value, sizeof(number));
+		if (hf_wrap_is_mark(number))
+			put(value, len, 0);
+	} else if (level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(number)) {
 		memcpy(&number, value, sizeof(number));
 		if (number != 0 && refused == 0 && (before || shaking(slot))) {
 			/* Not the program's: its connect has succeeded, and will once more. */

@@ -3,42 +3,121 @@
  */
 #include "io/process.h"
 #include "io/gate.h"
+#include "state/family.h"
+#include "sys.h"
 #include "watch/watch.h"
 
 #include <linux/prctl.h>
 #include <sched.h>
 
-static pid_t forked(pid_t pid)
+/* CHILD: from hf_wrap_expect_child(). */
+static pid_t forked(pid_t pid, uint32_t child)
 {
+	int error = errno;
 	bool fresh;
 
-	/* Not needed for correctness (the epoch page tells), but it gives the child a clean start. */
 	if (pid == 0 && hf_on()) {
-		int error = errno;
-
+		/* The epoch page would tell at the first call; but an inherited connection must not wait for that. */
 		(void)hf_proc_enter(&fresh);
 		if (fresh)
 			hf_watch_forked();
-		errno = error;
+		hf_family_forked_child(child);
+		if (child != 0)
+			hf_gate_claim_wrapped();
+	} else if (child != 0) {
+		hf_family_forked_parent(child, pid);
 	}
+	errno = error;
 	return pid;
+}
+
+static uint32_t expect_child(void)
+{
+	hf_real_ready();
+	return hf_on() && !hf_proc_borrowed() ? hf_wrap_expect_child() : 0;
 }
 
 pid_t hf_fork(void)
 {
-	hf_real_ready();
-	hf_proc_count_fork();
-	return forked(hf_real.fork());
+	uint32_t child = expect_child();
+
+	return forked(hf_real.fork(), child);
 }
 
 pid_t hf__Fork(void)
 {
-	hf_real_ready();
+	uint32_t child = expect_child();
+
 	if (hf_real._Fork == NULL) {
 		errno = ENOSYS;
 		return -1;
 	}
-	return forked(hf_real._Fork());
+	return forked(hf_real._Fork(), child);
+}
+
+/* Both parent and child of daemon(3) are past the fork when it returns, but only the child returns. */
+int hf_daemon(int nochdir, int noclose)
+{
+	uint32_t child = expect_child();
+	int result = hf_real.daemon(nochdir, noclose);
+
+	(void)forked(hf_on() && atomic_load(hf_proc_epoch) == 0 ? 0 : -1, child);
+	return result;
+}
+
+pid_t hf_forkpty(int *master, char *name, const void *term, const void *size)
+{
+	uint32_t child = expect_child();
+
+	if (hf_real.forkpty == NULL) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return forked(hf_real.forkpty(master, name, term, size), child);
+}
+
+long hf_raw_fork(long nr, long a, long b, long c, long d, long e, long f)
+{
+	uint32_t child = expect_child();
+	long pid = hf_sys6(nr, a, b, c, d, e, f);
+
+	if (pid < 0)
+		errno = (int)-pid;
+	return forked((pid_t)(pid < 0 ? -1 : pid), child);
+}
+
+/*
+ * The ends that run no destructor.  The watchdog, which drains what was closed, ends with the process; the kernel would
+ * answer a beat that is on its way with a reset, and that would destroy bytes which natively arrive.
+ */
+static void leaving(void)
+{
+	hf_real_ready();
+	if (hf_on() && hf_family_me() != 0 && !hf_proc_borrowed())
+		hf_wrap_exit();
+}
+
+void hf__exit(int status)
+{
+	leaving();
+	hf_real._exit(status);
+}
+
+void hf__Exit(int status)
+{
+	leaving();
+	hf_real._Exit(status);
+}
+
+void hf_quick_exit(int status)
+{
+	leaving();
+	hf_real.quick_exit(status);
+}
+
+void hf_leaving_group(void)
+{
+	leaving();
 }
 
 /*

@@ -1,5 +1,5 @@
 /*
- * The program enters a sandbox: prctl(2) and seccomp(2) by whichever door.
+ * Forks and sandboxes by whichever door: prctl(2), seccomp(2), syscall(2).
  */
 #ifndef HOLDFAST_IO_PROCESS_H
 #define HOLDFAST_IO_PROCESS_H
@@ -11,5 +11,11 @@ bool hf_sandbox_enter(void);
 
 /* The call failed after all: back to work. Only after hf_sandbox_enter() returned true. */
 void hf_sandbox_failed(void);
+
+/* Before exit_group(2). */
+void hf_leaving_group(void);
+
+/* fork(2) or clone(2) without CLONE_VM as a bare system call. */
+long hf_raw_fork(long nr, long a, long b, long c, long d, long e, long f);
 
 #endif

@@ -5,12 +5,15 @@
  * kernel as they are.
  */
 #include "io/adopt.h"
+#include "io/exec.h"
 #include "io/gate.h"
 #include "io/process.h"
+#include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/watch.h"
 
 #include <linux/seccomp.h>
+#include <sched.h>
 
 static long plain(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -126,6 +129,24 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		return hf_fcntl((int)a, (int)b, c);
 	case SYS_epoll_ctl:
 		return hf_epoll_ctl((int)a, (int)b, (int)c, (struct epoll_event *)d);
+#ifdef SYS_fork
+	case SYS_fork:
+		return hf_raw_fork(nr, a, b, c, d, e, f);
+#endif
+	case SYS_clone:
+		if ((a & CLONE_VM) == 0)
+			return hf_raw_fork(nr, a, b, c, d, e, f);
+		hf_exec_spawning();
+		return plain(nr, a, b, c, d, e, f);
+	case SYS_clone3: /* its flags come first */
+		if (!hf_wild((const void *)a) && (*(const uint64_t *)a & CLONE_VM) == 0)
+			return hf_raw_fork(nr, a, b, c, d, e, f);
+		hf_exec_spawning();
+		return plain(nr, a, b, c, d, e, f);
+	case SYS_execve:
+		return hf_execve((const char *)a, (char *const *)b, (char *const *)c);
+	case SYS_execveat:
+		return hf_execveat((int)a, (const char *)b, (char *const *)c, (char *const *)d, (int)e);
 	case SYS_seccomp:
 		return seccomp_call(nr, a, b, c, d, e, f);
 	case SYS_prctl:
@@ -141,6 +162,9 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_unshare:
 	case SYS_setns:
 		return alone(nr, a, b, c, d, e, f);
+	case SYS_exit_group:
+		hf_leaving_group();
+		return plain(nr, a, b, c, d, e, f);
 	case SYS_exit:
 		return leave(nr, a);
 	default:

@@ -1,15 +1,24 @@
 #include "io/turn.h"
+#include "state/arena.h"
+#include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 
-/* Threads asleep for any turn: whoever ends one knows whether to wake. */
-static _Atomic uint32_t sleepers;
+/* A thread number needs 22 bits: PID_MAX_LIMIT, proc(5). */
+enum { TID_BITS = 22, TID_MASK = (1 << TID_BITS) - 1 };
+_Static_assert(TID_BITS + HF_ARENA_INDEX_BITS == 32, "thread and process share a word");
 
 static __thread struct {
 	uint32_t epoch, number;
 } self;
+
+static uint32_t mark(uint32_t number)
+{
+	return number | hf_family_me() << TID_BITS;
+}
 
 uint32_t hf_turn_me(void)
 {
@@ -20,62 +29,82 @@ uint32_t hf_turn_me(void)
 		self.number = (uint32_t)hf_sys_gettid();
 		self.epoch = epoch;
 	}
-	return self.number;
+	return mark(self.number);
 }
 
-static bool gone(uint32_t thread)
+uint32_t hf_turn_watchdog(void)
 {
-	return hf_sys_tgkill(hf_sys_getpid(), (int)thread, 0) < 0;
+	return mark((uint32_t)hf_sys_gettid());
 }
 
-enum hf_turn hf_turn_try(_Atomic uint32_t *word, uint32_t me)
+static bool ours(uint32_t owner)
+{
+	uint32_t index = owner >> TID_BITS;
+
+	return index == 0 || index == mark(0) >> TID_BITS;
+}
+
+static bool gone(uint32_t owner)
+{
+	int tid = (int)(owner & TID_MASK);
+
+	/* Of our own process we also know that a number used again is not the thread that was. */
+	if (ours(owner) && hf_sys_tgkill(hf_sys_getpid(), tid, 0) == -ESRCH)
+		return true;
+	return !hf_family_thread_lives(owner >> TID_BITS, tid);
+}
+
+enum hf_turn hf_turn_try(struct hf_turn_word *word, uint32_t me)
 {
 	uint32_t owner = 0;
 
-	if (atomic_compare_exchange_strong_explicit(word, &owner, me, memory_order_acquire, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(&word->owner, &owner, me, memory_order_acquire,
+						    memory_order_relaxed))
 		return HF_TURN_OURS;
 	if (owner == me)
 		return HF_TURN_LEFT;
 	return HF_TURN_BUSY;
 }
 
-enum hf_turn hf_turn_take(_Atomic uint32_t *word, uint32_t me, int patience_ms)
+enum hf_turn hf_turn_take(struct hf_turn_word *word, uint32_t me, int patience_ms)
 {
 	/* A look at the owner now and then, in case it has ended without a word. */
 	const struct timespec moment = {0, 10000000L};
 	enum hf_turn turn = hf_turn_try(word, me);
 
 	while (turn == HF_TURN_BUSY) {
-		uint32_t owner = atomic_load(word);
+		uint32_t owner = atomic_load(&word->owner);
 
 		if (owner == 0) {
 			turn = hf_turn_try(word, me);
 			continue;
 		}
 		if (patience_ms == 0)
-			return HF_TURN_BUSY;
-		atomic_fetch_add(&sleepers, 1);
-		hf_sys_futex((uint32_t *)word, FUTEX_WAIT_PRIVATE, owner, &moment);
-		atomic_fetch_sub(&sleepers, 1);
+			return gone(owner) && atomic_compare_exchange_strong(&word->owner, &owner, me) ? HF_TURN_LEFT
+												       : HF_TURN_BUSY;
+		atomic_fetch_add(&word->sleepers, 1);
+		hf_sys_futex((uint32_t *)&word->owner, FUTEX_WAIT, owner, &moment);
+		atomic_fetch_sub(&word->sleepers, 1);
 		if (patience_ms > 0)
 			patience_ms = patience_ms > 10 ? patience_ms - 10 : 0;
-		if (atomic_load(word) == owner && gone(owner) && atomic_compare_exchange_strong(word, &owner, me))
+		if (atomic_load(&word->owner) == owner && gone(owner) &&
+		    atomic_compare_exchange_strong(&word->owner, &owner, me))
 			return HF_TURN_LEFT;
 		turn = hf_turn_try(word, me);
 	}
 	return turn;
 }
 
-void hf_turn_end(_Atomic uint32_t *word)
+void hf_turn_end(struct hf_turn_word *word)
 {
-	atomic_store_explicit(word, 0, memory_order_seq_cst);
-	if (atomic_load(&sleepers) != 0)
-		hf_sys_futex((uint32_t *)word, FUTEX_WAKE_PRIVATE, 1, NULL);
+	atomic_store_explicit(&word->owner, 0, memory_order_seq_cst);
+	if (atomic_load(&word->sleepers) != 0)
+		hf_sys_futex((uint32_t *)&word->owner, FUTEX_WAKE, 1, NULL);
 }
 
-bool hf_turn_held(_Atomic uint32_t *word)
+bool hf_turn_held(struct hf_turn_word *word, bool here)
 {
-	uint32_t owner = atomic_load(word);
+	uint32_t owner = atomic_load(&word->owner);
 
-	return owner != 0 && !gone(owner);
+	return owner != 0 && (!here || ours(owner)) && !gone(owner);
 }

@@ -26,8 +26,8 @@ enum { BITS = 16, SIZE = 1 << BITS, PROBES = 16 };
 
 static struct registration *table; /* SIZE, mapped when the first wrapped connection is registered */
 static _Atomic bool recording;
-static bool overflowed;        /* some registration is not on record: nothing is certain any more */
-static _Atomic uint32_t owner; /* turn: the table, and the order of what it says and what the kernel was told */
+static bool overflowed;           /* some registration is not on record: nothing is certain any more */
+static struct hf_turn_word owner; /* turn: the table, and the order of what it says and what the kernel was told */
 
 static bool wrap_possible(void)
 {
@@ -126,7 +126,8 @@ int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	return result;
 }
 
-/* The wrapped connection EVENT is of, or one that may have been wrapped a moment ago.  False: not to be told, or none. */
+/* The wrapped connection EVENT is of, or one that may have been wrapped a moment ago.  False: not to be told, or none.
+ */
 static bool traced(int epfd, const struct epoll_event *event, struct registration *out, const struct hf_sieve *sieve)
 {
 	struct registration *r;

@@ -1,43 +1,31 @@
 /*
- * The wrapped connection's life: memory, turns, failure, what frames bring.
+ * The wrapped connection's life: its place in the arena, failure, what frames bring.
  */
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/arena.h"
+#include "state/family.h"
+#include "state/hold.h"
 #include "state/proc.h"
 #include "sys.h"
-#include "watch/tcpinfo.h"
 #include "watch/tell.h"
 #include "watch/watch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 
-enum { CHUNK = 16, CHUNKS = HF_SLOT_MAX / CHUNK };
+/* Another build of the library has another. */
+enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 1 };
 
-/* One for each slot, by number; mapped when first needed, never given back. */
-static _Atomic(struct hf_wrap *) chunks[CHUNKS];
+/* A limit on unsent bytes far above any buffer: no limit, and not what a program would set. */
+enum { MARK = 0x7f4846f1 };
 
-static struct hf_wrap *room_for(uint32_t index)
+uint32_t hf_wrap_layout(void)
 {
-	size_t size = CHUNK * sizeof(struct hf_wrap);
-	struct hf_wrap *chunk = atomic_load(&chunks[index / CHUNK]), *expected = NULL;
-
-	if (chunk == NULL) {
-		chunk = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-				    0);
-		if (hf_sys_failed(chunk))
-			return NULL;
-		if (!atomic_compare_exchange_strong(&chunks[index / CHUNK], &expected, chunk)) {
-			hf_sys_munmap(chunk, size);
-			chunk = expected;
-		}
-	}
-	return &chunk[index % CHUNK];
+	return LAYOUT;
 }
 
 uint64_t hf_wrap_now_us(void)
@@ -53,66 +41,96 @@ uint64_t hf_wrap_now_ms(void)
 	return hf_wrap_now_us() / 1000;
 }
 
-/* Which inherited connection, by cookie, some child has taken over; by slot number, which parent and child share. */
-static _Atomic(_Atomic uint64_t *) claims;
+/* The mark */
 
-static void map_claims(void)
+bool hf_wrap_marked(int fd)
 {
-	size_t size = HF_SLOT_MAX * sizeof(uint64_t);
-	_Atomic uint64_t *map, *expected = NULL;
+	int value = 0;
+	socklen_t len = sizeof(value);
 
-	if (atomic_load(&claims) != NULL)
-		return;
-	map = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!hf_sys_failed(map) && !atomic_compare_exchange_strong(&claims, &expected, map))
-		hf_sys_munmap(map, size);
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0 && value == MARK;
 }
 
-static uint64_t cookie_of(struct hf_slot *slot, int fd)
+static uint64_t cookie_of(int fd)
 {
-	uint64_t cookie = atomic_load(&slot->cookie);
+	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
 
-	if (cookie == 0 && hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0)
-		atomic_store(&slot->cookie, cookie);
-	return cookie;
+	return hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
-void hf_wrap_claim(struct hf_slot *slot, int fd)
+/* The place of the socket with this cookie in the arena, if it has one. */
+static struct hf_wrap *lookup(uint64_t cookie, uint32_t *index)
 {
-	_Atomic uint64_t *map = atomic_load(&claims);
-
-	if (hf_wrap_of(slot) == NULL)
-		return;
-	atomic_store(&slot->inherited, 1);
-	atomic_store(&slot->forks, hf_proc_forks());
-	if (map != NULL)
-		atomic_store(&map[slot->index], cookie_of(slot, fd));
+	*index = hf_arena_find(cookie);
+	return *index != HF_CONN_NONE ? (struct hf_wrap *)(void *)hf_arena_conn(*index) : NULL;
 }
 
-bool hf_wrap_shared(struct hf_slot *slot)
+bool hf_wrap_known(int fd)
 {
-	_Atomic uint64_t *map;
+	struct hf_wrap *wrap;
+	uint32_t index;
 
-	if (atomic_load_explicit(&slot->inherited, memory_order_relaxed) != 0)
+	if (hf_wrap_marked(fd))
 		return true;
-	if (atomic_load_explicit(&slot->forks, memory_order_relaxed) == hf_proc_forks())
-		return false;
-	map = atomic_load(&claims);
-	return map == NULL || atomic_load(&map[slot->index]) == cookie_of(slot, atomic_load(&slot->fd));
+	/* A program that set a limit of its own has taken the mark away. */
+	wrap = hf_arena() != NULL ? lookup(cookie_of(fd), &index) : NULL;
+	return wrap != NULL && atomic_load(&wrap->phase) != HF_PHASE_NONE;
 }
 
-bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *addr, socklen_t len)
+bool hf_wrap_is_mark(int value)
 {
-	struct hf_wrap *wrap = room_for(slot->index);
-	uint8_t *queue;
+	return value == MARK;
+}
 
-	if (wrap == NULL)
+static void mark(int fd)
+{
+	int value = 0, own = MARK;
+	socklen_t len = sizeof(value);
+
+	/* A program that has set a limit keeps it, and goes without. */
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0 && value == 0)
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &own, sizeof(own));
+}
+
+void hf_wrap_unmark(int fd)
+{
+	int none = 0;
+
+	if (hf_wrap_marked(fd))
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &none, sizeof(none));
+}
+
+/* Its place */
+
+static struct hf_wrap *record_of(struct hf_slot *slot)
+{
+	uint32_t conn = atomic_load(&slot->conn);
+
+	return conn != 0 ? (struct hf_wrap *)(void *)hf_arena_conn(conn - 1) : NULL;
+}
+
+static void attach(struct hf_slot *slot, uint32_t index, uint64_t cookie)
+{
+	atomic_store(&slot->conn, index + 1);
+	atomic_store(&slot->let_go, 0);
+	atomic_store(&slot->closed, 0);
+	atomic_store(&slot->tended, 0);
+	atomic_store(&slot->cookie, cookie);
+	atomic_store(&slot->spawns, hf_proc_spawns());
+	atomic_store(&slot->wrap_tried, 1);
+}
+
+bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct sockaddr *addr, socklen_t len)
+{
+	uint64_t cookie = cookie_of(fd);
+	struct hf_wrap *wrap;
+	uint32_t index;
+
+	if (!hf_arena_make(LAYOUT) || cookie == 0 || (index = hf_arena_take()) == HF_CONN_NONE)
 		return false;
-	map_claims();
-	queue = wrap->queue;
-	memset(wrap, 0, sizeof(*wrap));
-	wrap->queue = queue;
+	(void)hf_family_join(hf_runtime.prog);
+	wrap = (struct hf_wrap *)(void *)hf_arena_conn(index);
 	wrap->client = client;
 	if (client && len <= sizeof(wrap->dial)) {
 		memcpy(&wrap->dial, addr, len);
@@ -121,37 +139,186 @@ bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *add
 	atomic_store(&wrap->phase, client ? HF_PHASE_CONNECT : HF_PHASE_HELLO);
 	if (!client)
 		atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait_accept);
-	atomic_store(&slot->wrap_tried, 1);
+	(void)hf_hold_join(&wrap->conn, hf_family_me());
+	atomic_store(&wrap->conn.keeper, hf_family_me());
+	atomic_store(&wrap->conn.cookie, cookie);
+	mark(fd);
+	attach(slot, index, cookie);
 	atomic_store(&slot->wrap, wrap);
 	return true;
+}
+
+void hf_wrap_adopt(struct hf_slot *slot, int fd)
+{
+	uint64_t cookie = cookie_of(fd);
+	struct hf_wrap *wrap;
+	uint32_t index;
+
+	(void)hf_arena_borrow(LAYOUT);
+	wrap = lookup(cookie, &index);
+	if (wrap != NULL && hf_family_join(hf_runtime.prog) && hf_hold_join(&wrap->conn, hf_family_me()) &&
+	    atomic_load(&wrap->conn.cookie) == cookie) {
+		attach(slot, index, cookie);
+		atomic_store(&slot->client, wrap->client);
+		atomic_store(&slot->has_role, 1);
+		/* It may have become plain a moment ago: then the mark is gone too, and the next call finds out. */
+		atomic_store(&slot->wrap, wrap);
+		return;
+	}
+	/* Where its stream stands nobody can tell us. */
+	atomic_store(&slot->cookie, cookie);
+	hf_wrap_stranded(slot, fd);
+}
+
+/* The parent's slot, copied by fork: the same connection still? */
+void hf_wrap_claim(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = record_of(slot);
+
+	atomic_store(&slot->closed, 0);
+	if (wrap == NULL || hf_wrap_of(slot) == NULL)
+		return;
+	(void)hf_family_join(hf_runtime.prog);
+	if (!hf_hold_join(&wrap->conn, hf_family_me()) ||
+	    atomic_load(&wrap->conn.cookie) != atomic_load(&slot->cookie)) {
+		/* Forked without our knowledge and left alone for so long that the place went to another. */
+		atomic_store(&slot->conn, 0);
+		atomic_store(&slot->wrap, NULL);
+		atomic_store(&slot->fate, EPROTO);
+		atomic_store(&slot->guard, 0);
+		return;
+	}
+	atomic_store(&slot->let_go, 0);
+}
+
+uint32_t hf_wrap_expect_child(void)
+{
+	uint32_t child = 0;
+
+	if (hf_family_me() == 0)
+		return 0;
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+		struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->refs) != 0 ? hf_wrap_of(slot) : NULL;
+
+		if (wrap == NULL || atomic_load(&slot->let_go) != 0)
+			continue;
+		if (child == 0 && (child = hf_family_expect()) == 0) {
+			atomic_store(&wrap->conn.doubt, HF_DOUBT_MANY);
+			continue;
+		}
+		(void)hf_hold_join(&wrap->conn, child);
+	}
+	return child;
+}
+
+bool hf_wrap_keep(struct hf_slot *slot, uint64_t now)
+{
+	enum { SLACK_MS = 30 };
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t pace;
+
+	if (wrap == NULL)
+		return true;
+	/* A keeper looks at least once a beat's time, jitter included. */
+	pace = atomic_load(&wrap->phase) == HF_PHASE_ON ? wrap->session.pace : hf_runtime.config.interval;
+	return hf_hold_keep(&wrap->conn, hf_family_me(), now, pace + pace / 2 + SLACK_MS);
+}
+
+/* How SLOT's process lets go of the connection, once. */
+enum hf_left hf_wrap_let_go(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = record_of(slot);
+	uint8_t left = atomic_load(&slot->let_go);
+
+	if (left != 0)
+		return (enum hf_left)(left - 1);
+	if (wrap == NULL)
+		return HF_LEFT_LAST;
+	if (atomic_load(&slot->spawns) != hf_proc_spawns())
+		(void)atomic_compare_exchange_strong(&wrap->conn.doubt, &(uint32_t){HF_DOUBT_NONE}, HF_DOUBT_SPAWNED);
+	left = (uint8_t)(hf_hold_leave(&wrap->conn, hf_family_me()) + 1);
+	atomic_store(&slot->let_go, left);
+	return (enum hf_left)(left - 1);
+}
+
+static bool in_use(struct hf_wrap *wrap)
+{
+	return hf_turn_held(&wrap->rx_turn, false) || hf_turn_held(&wrap->tx_turn, false);
+}
+
+static bool conn_in_use(struct hf_arena_conn *conn)
+{
+	return in_use((struct hf_wrap *)(void *)conn);
+}
+
+void hf_wrap_sweep(uint64_t now)
+{
+	enum { EVERY_MS = 60000, AGE_MS = 60000 };
+	struct hf_arena *head = hf_arena();
+	uint64_t swept = head != NULL ? atomic_load(&head->swept_at) : now;
+
+	if (now >= swept + EVERY_MS && atomic_compare_exchange_strong(&head->swept_at, &swept, now))
+		hf_hold_sweep(now, AGE_MS, conn_in_use);
 }
 
 bool hf_wrap_busy(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	return wrap != NULL && (hf_turn_held(&wrap->rx_owner) || hf_turn_held(&wrap->tx_owner));
+	return wrap != NULL && (hf_turn_held(&wrap->rx_turn, true) || hf_turn_held(&wrap->tx_turn, true));
 }
 
 void hf_wrap_free(struct hf_slot *slot)
 {
-	struct hf_wrap *wrap = atomic_exchange(&slot->wrap, NULL);
+	struct hf_wrap *wrap = record_of(slot);
+	uint32_t index = atomic_load(&slot->conn) - 1;
+	uint8_t *queue = atomic_exchange(&slot->queue, NULL);
+	enum hf_left left;
 
 	if (wrap == NULL)
 		return;
-	if (wrap->queue != NULL)
-		hf_sys_munmap(wrap->queue, HF_QUEUE_SIZE);
-	wrap->queue = NULL;
+	left = hf_wrap_let_go(slot);
+	atomic_store(&slot->wrap, NULL);
+	atomic_store(&slot->conn, 0);
+	if (queue != NULL)
+		hf_arena_queue_drop(index, queue, left == HF_LEFT_LAST);
+	if (left == HF_LEFT_LAST && !in_use(wrap))
+		hf_arena_give(index);
+	else if (left != HF_LEFT_OTHERS)
+		atomic_store(&wrap->conn.left_at, hf_wrap_now_ms());
+}
+
+int hf_wrap_fate(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int fate = atomic_load(&slot->fate), none = 0;
+
+	if (fate != 0 || wrap == NULL || (fate = atomic_load(&wrap->fate)) == 0)
+		return fate;
+	/* Another process has ended it. */
+	if (!atomic_compare_exchange_strong(&slot->fate, &none, fate))
+		return none;
+	atomic_store(&slot->guard, 0);
+	return fate;
+}
+
+void hf_wrap_share_fate(struct hf_slot *slot, int error)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	(void)atomic_compare_exchange_strong(&slot->fate, &(int){0}, error);
+	if (wrap != NULL)
+		(void)atomic_compare_exchange_strong(&wrap->fate, &(int){0}, error);
+	atomic_store(&slot->guard, 0);
 }
 
 void hf_wrap_fail(struct hf_slot *slot, int error)
 {
-	int none = 0;
-
-	if (!atomic_compare_exchange_strong(&slot->fate, &none, error))
+	if (atomic_load(&slot->fate) != 0)
 		return;
+	hf_wrap_share_fate(slot, error);
 	atomic_store(&slot->failed, error);
-	atomic_store(&slot->guard, 0);
 	hf_tell_failed(slot, atomic_load(&slot->fd));
 	hf_watch_poke(slot);
 }
@@ -159,139 +326,29 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 void hf_wrap_leave(struct hf_slot *slot, bool last)
 {
 	const struct timespec moment = {0, 20000};
-	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	if (wrap == NULL)
+	if (hf_wrap_of(slot) == NULL)
 		return;
 	if (last)
-		atomic_store(&wrap->closed, 1);
+		atomic_store(&slot->closed, 1);
 	/* It only makes calls that do not block. A child of fork has the parent's word and no such thread. */
-	while (atomic_load(&wrap->tended) != 0 && atomic_load(&slot->forks) == hf_proc_forks())
+	while (atomic_load(&slot->tended) != 0 && atomic_load(&slot->tended) == atomic_load(hf_proc_epoch))
 		hf_sys_nanosleep(&moment, NULL);
 }
 
 void hf_wrap_stay(struct hf_slot *slot)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-
-	if (wrap != NULL)
-		atomic_store(&wrap->closed, 0);
+	atomic_store(&slot->closed, 0);
 }
 
-/* Turns */
-
-static bool tcp_info(int fd, struct hf_tcp_info *info)
+void hf_wrap_stranded(struct hf_slot *slot, int fd)
 {
-	socklen_t len = sizeof(*info);
-
-	memset(info, 0, sizeof(*info));
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, &len) == 0;
-}
-
-/* The kernel's counters and its queue, of one moment: what comes between two looks would make them differ. */
-static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *waiting)
-{
-	struct hf_tcp_info again;
-
-	for (int tries = 0; tries < 1000; tries++) {
-		if (!tcp_info(fd, info) || hf_sys_ioctl(fd, queue, waiting) < 0 || !tcp_info(fd, &again))
-			return false;
-		if (again.bytes_received == info->bytes_received && again.bytes_acked == info->bytes_acked &&
-		    again.state == info->state)
-			return true;
-	}
-	return false;
-}
-
-/* bytes_received counts what came, SIOCINQ what of it waits; a FIN of the peer's counts one (measured). */
-bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct hf_tcp_info info;
-	int waiting = 0;
-	uint64_t taken;
-	bool fin;
-
-	if (wrap == NULL || !ledger(fd, SIOCINQ, &info, &waiting))
-		return false;
-	taken = info.bytes_received - (uint64_t)waiting;
-	fin = info.state == TCP_CLOSE_WAIT || info.state == TCP_LAST_ACK || info.state == TCP_CLOSING ||
-	      info.state == TCP_CLOSE;
-	return taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1);
-}
-
-/*
- * A call that gave bytes to the kernel never came back to say how many (siglongjmp(3), cancellation): the kernel's
- * ledger knows, and what it was given is noted in the plan.
- */
-bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct hf_tx_plan *plan = &wrap->plan;
-	struct hf_tcp_info info;
-	int waiting = 0;
-	uint64_t given;
-	size_t took;
-
-	/* Framing has not begun: what was queued is counted where it is sent. */
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
-		return true;
-	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
-		return false;
-	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
-	if (given > plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second)
-		return false;
-	if (given == 0)
-		return true;
-	wrap->tx_raw += given;
-	took = hf_tx_took(&wrap->tx, plan, (size_t)given);
-	if (wrap->plan_of_queue)
-		wrap->flushed += (uint32_t)took;
-	return true;
-}
-
-/* One direction's turn, settled: AGREES tells whether the kernel's ledger matches what we have recorded of it. */
-static bool take_turn(struct hf_slot *slot, int fd, _Atomic uint32_t *word, uint32_t me, int patience_ms,
-		      bool (*agrees)(struct hf_slot *slot, int fd))
-{
-	enum hf_turn turn = hf_turn_take(word, me, patience_ms);
-
-	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
-		/* Whoever had it before has found the peer to be plain. */
-		hf_turn_end(word);
-		return false;
-	}
-	if ((turn == HF_TURN_LEFT || (turn == HF_TURN_OURS && hf_wrap_shared(slot))) && !agrees(slot, fd)) {
-		hf_wrap_fail(slot, EPROTO);
-		hf_turn_end(word);
-		return false;
-	}
-	return turn != HF_TURN_BUSY;
-}
-
-bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-
-	return wrap != NULL && take_turn(slot, fd, &wrap->rx_owner, me, patience_ms, hf_wrap_ledger_rx);
-}
-
-bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-
-	return wrap != NULL && take_turn(slot, fd, &wrap->tx_owner, me, patience_ms, hf_wrap_ledger_tx);
-}
-
-void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me)
-{
-	/* A few instructions, no system call inside; left behind only by a thread that died or jumped there. */
-	(void)hf_turn_take(&wrap->session_owner, me, -1);
-}
-
-void hf_wrap_session_unlock(struct hf_wrap *wrap)
-{
-	hf_turn_end(&wrap->session_owner);
+	atomic_store(&slot->fd, fd);
+	if (!atomic_compare_exchange_strong(&slot->fate, &(int){0}, EPROTO))
+		return;
+	atomic_store(&slot->failed, EPROTO);
+	atomic_store(&slot->guard, 0);
+	hf_tell_failed(slot, fd);
 }
 
 /* What frames bring */
@@ -308,14 +365,14 @@ static bool proof_holds(struct hf_wrap *wrap, const struct hf_rx_news *news)
 {
 	uint8_t expected[HF_CHECK_SIZE];
 
-	hf_proof_make(expected, &hf_runtime.key, wrap->peer.nonce, wrap->mine.nonce);
+	hf_proof_make(expected, &hf_runtime.key, wrap->peer.nonce, wrap->nonce);
 	return hf_check_equal(expected, news->proof_bytes);
 }
 
 bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = atomic_load_explicit(&wrap->rx_owner, memory_order_relaxed);
+	uint32_t me = atomic_load_explicit(&wrap->rx_turn.owner, memory_order_relaxed);
 
 	if (news->beats == 0 && !news->fin && !news->bye && !news->corrupt && !news->proof)
 		return true;
@@ -353,7 +410,7 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	uint8_t *scratch = wrap->scratch;
 	struct hf_rx_news news;
 	int waiting = 0;
 	long got;
@@ -379,145 +436,11 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 			hf_wrap_kernel_end(wrap);
 			return 1;
 		}
+		hf_books_open(&wrap->rx_books_open);
 		wrap->rx_raw += (uint64_t)got;
 		(void)hf_rx_squeeze(&wrap->rx, scratch, (size_t)got, &news);
 		if (!hf_wrap_news(slot, fd, &news))
 			return -EPROTO;
-	}
-}
-
-/* Sending what waits */
-
-size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count)
-{
-	size_t put = 0;
-
-	if (wrap->queue == NULL) {
-		wrap->queue =
-			hf_sys_mmap(NULL, HF_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (hf_sys_failed(wrap->queue)) {
-			wrap->queue = NULL;
-			return 0;
-		}
-	}
-	if (wrap->flushed > 0) {
-		memmove(wrap->queue, wrap->queue + wrap->flushed, wrap->queued - wrap->flushed);
-		wrap->queued -= wrap->flushed;
-		wrap->flushed = 0;
-	}
-	for (size_t i = 0; i < count && wrap->queued < HF_QUEUE_SIZE; i++) {
-		size_t n = HF_QUEUE_SIZE - wrap->queued;
-
-		if (n > iov[i].iov_len)
-			n = iov[i].iov_len;
-		if (!hf_copy_in(wrap->queue + wrap->queued, iov[i].iov_base, n))
-			break;
-		wrap->queued += (uint32_t)n;
-		put += n;
-	}
-	return put;
-}
-
-/* One send of owed bytes and, while framed, as much of the queue as the plan takes. */
-static int flush_step(struct hf_wrap *wrap, int fd, bool framed)
-{
-	size_t left = wrap->queued - wrap->flushed;
-	struct hf_tx_plan *plan = &wrap->plan;
-	struct iovec iov[4];
-	struct msghdr msg = {.msg_iov = iov};
-	uint8_t *from = wrap->queue + wrap->flushed;
-	long sent;
-
-	if (!framed) {
-		sent = hf_sys_sendto(fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-		if (sent > 0)
-			wrap->flushed += (uint32_t)sent;
-		return sent < 0 ? (int)sent : 1;
-	}
-	hf_tx_plan(&wrap->tx, left, plan);
-	wrap->plan_of_queue = true;
-	if (plan->owed > 0) {
-		size_t size;
-
-		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan->owed};
-	}
-	if (plan->first > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from, plan->first};
-	if (plan->header)
-		iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
-	if (plan->second > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
-	if (msg.msg_iovlen == 0)
-		return 0;
-	sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sent < 0)
-		return (int)sent;
-	wrap->tx_raw += (uint64_t)sent;
-	wrap->flushed += (uint32_t)hf_tx_took(&wrap->tx, plan, (size_t)sent);
-	return 1;
-}
-
-/* The program's FIN, behind everything it wrote. */
-static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
-{
-	bool seen;
-
-	hf_wrap_session_lock(wrap, me);
-	seen = hf_session_fin_seen(&wrap->session);
-	if (wrap->session.peer_done || !hf_tx_fin(&wrap->tx, seen)) {
-		/* The peer is gone and a frame would meet a reset, or a frame is open that the program never filled:
-		 * the kernel's own end is the only one left. */
-		hf_sys_shutdown(fd, SHUT_WR);
-		atomic_store(&wrap->real_shut_write, 1);
-		hf_session_shut_sent(&wrap->session);
-	} else {
-		hf_session_fin_sent(&wrap->session, seen);
-	}
-	hf_wrap_session_unlock(wrap);
-}
-
-/*
- * A program that was told EAGAIN for want of room in the queue waits for an edge (epoll(7)) that the kernel, which has
- * room, would never give.  Setting TCP_NOTSENT_LOWAT to what it is makes it tell every waiter afresh.
- */
-static void give_edge(struct hf_wrap *wrap, int fd)
-{
-	uint32_t value;
-	socklen_t len = sizeof(value);
-
-	if (atomic_exchange(&wrap->starved, 0) != 0 &&
-	    hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0)
-		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
-}
-
-int hf_wrap_flush(struct hf_slot *slot, int fd)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool framed = atomic_load(&wrap->phase) == HF_PHASE_ON;
-	uint32_t me = atomic_load_explicit(&wrap->tx_owner, memory_order_relaxed);
-	size_t owed = 0;
-
-	for (;;) {
-		int step;
-
-		if (framed)
-			(void)hf_tx_owed(&wrap->tx, &owed);
-		if (owed == 0 && wrap->queued == wrap->flushed) {
-			give_edge(wrap, fd);
-			if (!wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
-				return 1;
-			wrap->shut_after_queue = false;
-			if (framed) {
-				end_of_writing(wrap, fd, me);
-				continue;
-			}
-			hf_sys_shutdown(fd, SHUT_WR);
-			return 1;
-		}
-		step = flush_step(wrap, fd, framed);
-		if (step == -EAGAIN)
-			return 0;
-		if (step < 0)
-			return step;
+		hf_books_close(&wrap->rx_books_open);
 	}
 }

@@ -1,15 +1,16 @@
 /*
  * Wrapped connections: the hidden channel inside the program's own TCP stream (holdfast/wire.h).
  *
- * Owns the protocol state of each connection in wrap mode.  The program's own calls carry the protocol: a write goes
- * out behind a frame header, a read takes headers and beats out of what came; the watchdog does what no call does
- * (beats, handshakes nobody reads, deadlines).
+ * Owns the protocol state of each connection in wrap mode.  It lies in the arena (state/arena.h), so that all processes
+ * that have the connection open share it.  The program's own calls carry the protocol: a write goes out behind a frame
+ * header, a read takes headers and beats out of what came; the watchdog of one of the processes, the keeper, does what
+ * no call does (beats, handshakes nobody reads, deadlines).
  *
- * Two owners, one for each direction, keep order: a word that holds the number of the thread that is moving bytes, 0
- * for none.  Whoever owns a direction may block in the kernel's own call, so that a read or write is one system call
- * with the kernel's own semantics for signals, time limits and cancellation; the watchdog only ever tries.  A thread
- * that left by siglongjmp(3) or was cancelled leaves its number behind: it is recognised (own number, or no such
- * thread) and, if bytes moved unrecorded meanwhile, the connection is ended rather than guessed at.
+ * Two turns, one for each direction, keep order: a word that holds the number of the thread that is moving bytes, 0
+ * for none.  Whoever has a direction's turn may block in the kernel's own call, so that a read or write is one system
+ * call with the kernel's own semantics for signals, time limits and cancellation; the watchdog only ever tries.  A
+ * thread that left by siglongjmp(3), was cancelled or killed leaves its number behind: it is recognised (own number, or
+ * no such thread), and the kernel's ledger tells what it moved; what cannot be told ends the connection: no guessing.
  *
  * Lock order: rx before tx.  The session has a word of its own, held for a few instructions, never while another is
  * waited for.
@@ -20,6 +21,8 @@
 #include "core/frame.h"
 #include "core/hello.h"
 #include "core/session.h"
+#include "io/turn.h"
+#include "state/arena.h"
 #include "state/slot.h"
 
 #include <sys/socket.h>
@@ -42,41 +45,42 @@ enum hf_wrap_why {
 	HF_WRAP_WHY_PLAIN,   /* it does not speak holdfast, and HOLDFAST_FALLBACK is fail */
 };
 
-enum { HF_QUEUE_SIZE = 64 * 1024 };
+enum { HF_QUEUE_SIZE = HF_ARENA_QUEUE_SIZE };
 
 struct hf_wrap {
-	_Atomic uint32_t phase;    /* enum hf_phase */
-	_Atomic uint32_t rx_owner; /* thread number */
-	_Atomic uint32_t tx_owner;
-	_Atomic uint32_t session_owner;
+	struct hf_arena_conn conn;
+	_Atomic uint32_t phase; /* enum hf_phase */
+	_Atomic int fate;       /* errno for every later call, in every process; 0 while it lives */
+	struct hf_turn_word rx_turn, tx_turn, session_turn;
 
 	/* rx */
 	struct hf_rx rx;
-	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
-	uint32_t hello_have;
-	uint8_t hello_in[HF_HELLO_MOST];
+	uint64_t rx_raw;                      /* bytes taken from the kernel, handshake included */
+	uint8_t scratch[HF_RX_OVERHEAD_MOST]; /* protocol bytes of the read under way, should it never return */
 
 	/* tx */
 	struct hf_tx tx;
-	uint64_t tx_raw;        /* bytes given to the kernel, handshake included */
-	struct hf_tx_plan plan; /* what the call under way gives the kernel, should it never return to say */
-	bool plan_of_queue;     /* its program bytes come from the queue */
-	uint8_t *queue;         /* program bytes that wait for the peer's HELLO; HF_QUEUE_SIZE, mapped when needed */
-	uint32_t queued, flushed;
+	uint64_t tx_raw;          /* bytes given to the kernel, handshake included */
+	struct hf_tx_plan plan;   /* what the call under way gives the kernel, should it never return to say */
+	bool plan_of_queue;       /* its program bytes come from the queue */
+	uint32_t queued, flushed; /* of the program bytes that wait for the peer's HELLO, in the arena's queue */
 	bool hello_sent, shut_after_queue;
+	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 
-	/* either, under session_owner or before ON */
+	/* What was moved is being written down: a thread that dies there leaves books that nobody can believe. */
+	_Atomic uint8_t rx_books_open, tx_books_open;
+
+	/* either, under session_turn or before ON */
 	struct hf_session session;
-	struct hf_hello mine, peer;
-	_Atomic uint64_t deadline;    /* of the handshake, ms */
-	struct sockaddr_storage dial; /* whom the client connected to, for the fallback */
+	uint8_t nonce[HF_NONCE_SIZE], id[HF_SESSION_SIZE]; /* what our HELLO said */
+	struct hf_hello peer;
+	_Atomic uint64_t deadline; /* of the handshake, ms */
+	union hf_address dial;     /* whom the client connected to, for the fallback */
 	socklen_t dial_len;
 	bool client;
 	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
 	_Atomic int low_water;          /* SO_RCVLOWAT as the program set it, 0: never; the kernel's is 1 */
 	_Atomic uint8_t low_raised;     /* but for the time of a wait */
-	_Atomic uint8_t closed;         /* the program is closing its last descriptor: the watchdog keeps off it */
-	_Atomic uint8_t tended;         /* the watchdog is at the descriptor right now */
 	_Atomic uint8_t starved;        /* a write was refused for want of room in the queue: an edge is owed */
 	/* The watchdog's: how far things were at its last visit, ms where they are times. */
 	uint64_t seen_at, seen_sent, seen_received, seen_bytes, unread_since, ledger_at;
@@ -94,6 +98,8 @@ struct hf_wrap {
 	_Atomic int error_taken;         /* errno that a call of ours has met; the program has yet to be told */
 };
 
+_Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has this room in the arena");
+
 /* The wrapped state of SLOT, or NULL in probe mode. One load. */
 static inline struct hf_wrap *hf_wrap_of(struct hf_slot *slot)
 {
@@ -101,7 +107,36 @@ static inline struct hf_wrap *hf_wrap_of(struct hf_slot *slot)
 }
 
 /* Wrap a connection from its beginning. False: no memory; it is then probed. */
-bool hf_wrap_begin(struct hf_slot *slot, bool client, const struct sockaddr *addr, socklen_t len);
+bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct sockaddr *addr, socklen_t len);
+
+/*
+ * Whether FD, met for the first time, is a connection that some process of this machine has wrapped: the socket itself
+ * tells (its TCP_NOTSENT_LOWAT has a value nobody else sets), across exec and descriptor passing.
+ */
+bool hf_wrap_marked(int fd);
+
+/* The same, or the arena knows it. */
+bool hf_wrap_known(int fd);
+bool hf_wrap_is_mark(int value);
+
+/* Of the arena: hf_arena_make(). */
+uint32_t hf_wrap_layout(void);
+
+/* SLOT is of such a connection: take part in it.  If its state is not to be found, every call fails
+ * with EPROTO: frames are never read as data. */
+void hf_wrap_adopt(struct hf_slot *slot, int fd);
+
+/* After a fork, in the child: SLOT is its own now, and it holds what the parent held. */
+void hf_wrap_claim(struct hf_slot *slot);
+
+/* The errno with which every call on SLOT is to fail, 0 if none; another process may have ended the connection. */
+int hf_wrap_fate(struct hf_slot *slot);
+
+/* SLOT is ended with ERROR, here and in every process that has it, unless it has been already. */
+void hf_wrap_share_fate(struct hf_slot *slot, int error);
+
+/* Whether this process's watchdog is the one that speaks for SLOT now. */
+bool hf_wrap_keep(struct hf_slot *slot, uint64_t now);
 
 /* connect(2) has succeeded: say HELLO. errno preserved. */
 void hf_wrap_connected(struct hf_slot *slot, int fd);
@@ -131,6 +166,9 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd);
 
 /* At exit: wait up to HOLDFAST_LINGER for what the program has written. */
 void hf_wrap_exit(void);
+
+/* Before an exec: the same for what will not survive it, and for the others no frame is left half sent. */
+void hf_wrap_before_exec(void);
 
 /* What FIONREAD would say without us: program bytes that can be read now, or -1: it is plain. */
 int hf_wrap_readable(struct hf_slot *slot, int fd);
@@ -202,14 +240,10 @@ bool hf_wrap_busy(struct hf_slot *slot);
 /* Whether both programs have ended their direction, or the peer has closed: a reset after that takes nothing away. */
 bool hf_wrap_both_ended(struct hf_slot *slot);
 
-/*
- * A forked child uses a connection it inherited: from here on it is the child's, and this process's parent, should it
- * use it as well, is told so (one word of shared memory a slot).  Two processes cannot take turns at one stream
- * without sharing more than that: whoever finds that bytes have moved behind its back fails, it never guesses.
- */
-void hf_wrap_claim(struct hf_slot *slot, int fd);
+/* Before a fork: a handle for the child, which then holds whatever is wrapped here; 0: nothing is. */
+uint32_t hf_wrap_expect_child(void);
 
-/* Whether another process may have moved bytes: check the kernel's ledger before going on. */
-bool hf_wrap_shared(struct hf_slot *slot);
+/* Now and then: give back what processes that are gone have left in the arena. */
+void hf_wrap_sweep(uint64_t now);
 
 #endif

@@ -4,8 +4,10 @@
 #include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
+#include "watch/tcpinfo.h"
 #include "watch/watch.h"
 
 #include <errno.h>
@@ -41,7 +43,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 		if (hf_wrap_take_rx(slot, fd, me, 20)) {
 			enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
-			hf_turn_end(&wrap->rx_owner);
+			hf_turn_end(&wrap->rx_turn);
 			*plain = shake == HF_SHAKE_PLAIN;
 			if (*plain)
 				return 0;
@@ -59,7 +61,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 		wrap->shut_after_queue = true;
 	if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 		hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	push(fd);
 	hf_watch_poke(slot);
 	return 0;
@@ -72,20 +74,51 @@ static int outstanding(int fd)
 	return hf_sys_ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
-/* The last word, if it may still be said. The tx turn is ours. */
+/* The last word, if it may still be said and is known to be the last. The tx turn is ours. */
 static void say_bye(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (wrap->tx.bye || wrap->queued > wrap->flushed || !hf_tx_between(&wrap->tx))
 		return;
+	hf_books_open(&wrap->tx_books_open);
 	hf_wrap_session_lock(wrap, me);
 	if (hf_session_may_speak(&wrap->session))
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_BYE, NULL, 0);
 	hf_session_bye_sent(&wrap->session);
 	hf_wrap_session_unlock(wrap);
+	hf_books_close(&wrap->tx_books_open);
 	(void)hf_wrap_flush(slot, fd);
 	push(fd);
+}
+
+/*
+ * Everything has arrived.  A beat that the peer sent before it knew may still be on its way, and a closed socket would
+ * answer it with a reset: the peer's program would be told of an error where natively there is none.  So, unless
+ * something moved so lately that no beat can be: the kernel's FIN first, which ends the peer's beats, and the close
+ * when the peer has ended too or what was on its way must have come.  (After SHUT_RD no SHUT_WR: that too would reset.)
+ */
+static bool quiet(struct hf_slot *slot, int fd)
+{
+	enum { GRACE_MS = 25 };
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	const struct hf_session *session = &wrap->session;
+	uint64_t now = hf_wrap_now_ms();
+	struct hf_tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (session->peer_done || session->state >= HF_S_TIME_WAIT)
+		return true;
+	if (wrap->settled_at == 0) {
+		if (now - session->moved_at < session->pace / 2 && session->state != HF_S_CLOSING)
+			return true;
+		wrap->settled_at = now;
+		if (atomic_load(&wrap->shut_read) == 0 && atomic_exchange(&wrap->real_shut_write, 1) == 0)
+			hf_sys_shutdown(fd, SHUT_WR);
+	}
+	memset(&info, 0, sizeof(info));
+	(void)hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len);
+	return now - wrap->settled_at >= GRACE_MS + 2 * (uint64_t)info.rtt / 1000;
 }
 
 /*
@@ -100,20 +133,23 @@ static bool buried(struct hf_slot *slot)
 }
 
 /* Our last words, as far as the kernel takes them; true when it has them all and they have arrived. */
-static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me)
+static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (!hf_wrap_take_tx(slot, fd, me, 0))
 		return buried(slot);
 	if (buried(slot)) {
-		hf_turn_end(&wrap->tx_owner);
+		hf_turn_end(&wrap->tx_turn);
 		return true;
 	}
 	(void)hf_wrap_flush(slot, fd);
-	say_bye(slot, fd, me);
-	hf_turn_end(&wrap->tx_owner);
-	return wrap->queued == wrap->flushed && wrap->tx.owed_size == 0 && outstanding(fd) == 0;
+	if (last)
+		say_bye(slot, fd, me);
+	hf_turn_end(&wrap->tx_turn);
+	if (wrap->queued != wrap->flushed || wrap->tx.owed_size != 0 || outstanding(fd) != 0)
+		return false;
+	return !last || quiet(slot, fd);
 }
 
 /* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
@@ -131,7 +167,7 @@ static bool peer_ended(int fd)
  * Not before everything has arrived: a beat of the peer's that met a closed socket would be answered by a reset, and
  * the reset would destroy what is still on its way (measured: 3 MiB sent, 110 KiB arrived).
  */
-static int settle(struct hf_slot *slot, int fd, uint32_t me)
+static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int ready;
@@ -155,7 +191,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me)
 		hf_wrap_session_unlock(wrap);
 		hf_wrap_vanished(slot, fd);
 	}
-	return settle_tx(slot, fd, me);
+	return settle_tx(slot, fd, me, last);
 }
 
 /* The registrations would outlive the number while the watchdog's duplicate keeps the socket (epoll(7)). */
@@ -172,6 +208,17 @@ static bool leave_epolls(struct hf_slot *slot, int fd)
 			(void)hf_sys_epoll_ctl(ep - 1, EPOLL_CTL_DEL, fd, &none);
 	}
 	return true;
+}
+
+/* Whether SO_LINGER is on, and for how long (socket(7)). */
+static bool linger_of(int fd, int *seconds)
+{
+	struct linger linger = {0, 0};
+	socklen_t len = sizeof(linger);
+
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+	*seconds = linger.l_linger;
+	return linger.l_onoff != 0;
 }
 
 /*
@@ -194,26 +241,28 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 {
 	enum { PATIENCE_MS = 20 };
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct linger linger = {0, 0};
-	socklen_t len = sizeof(linger);
+	const struct linger reset = {1, 0};
 	uint32_t me = hf_turn_me();
-	int settled;
+	enum hf_left left;
+	bool lingers;
+	int settled, seconds;
 
-	if (wrap != NULL && atomic_load(&slot->fate) == EPROTO) {
-		/* What was broken off must not look like an end to the peer. */
-		linger.l_onoff = 1;
-		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	}
-	if (wrap == NULL || atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
+	/* What was broken off must not look like an end to the peer. */
+	if (wrap != NULL && atomic_load(&slot->fate) == EPROTO)
+		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return -1;
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
-	if (linger.l_onoff != 0 && linger.l_linger == 0)
+	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_let_go(slot) == HF_LEFT_OTHERS)
+		return -1; /* nothing ends */
+	lingers = linger_of(fd, &seconds);
+	if (lingers && seconds == 0)
 		return -1; /* the program wants a reset */
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return left_to_sleeper(slot, fd);
-	settled = settle(slot, fd, me);
-	hf_turn_end(&wrap->rx_owner);
-	if (settled != 0 || linger.l_onoff != 0 || !leave_epolls(slot, fd))
+	left = hf_wrap_let_go(slot);
+	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
+	hf_turn_end(&wrap->rx_turn);
+	if (settled != 0 || lingers || !leave_epolls(slot, fd))
 		return -1;
 	return hf_keep(slot, fd);
 }
@@ -221,22 +270,48 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 bool hf_wrap_drained(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = (uint32_t)hf_sys_gettid();
+	uint32_t me = hf_turn_watchdog();
 	int settled = 0;
 
-	if (wrap == NULL || atomic_load(&slot->fate) != 0)
+	if (wrap == NULL || hf_wrap_fate(slot) != 0)
+		return true;
+	/* Somebody it was handed to has come forward: it is theirs. */
+	if (hf_hold_others(&wrap->conn, hf_family_me()))
 		return true;
 	/* As in hf_wrap_tend(). */
-	atomic_store(&wrap->tended, 1);
+	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
-		settled = settle(slot, fd, me);
-		hf_turn_end(&wrap->rx_owner);
+		settled = settle(slot, fd, me, hf_wrap_let_go(slot) == HF_LEFT_LAST);
+		hf_turn_end(&wrap->rx_turn);
 	}
-	atomic_store(&wrap->tended, 0);
+	atomic_store(&slot->tended, 0);
 	return settled != 0;
 }
 
-void hf_wrap_exit(void)
+/* Whether SLOT's descriptor goes along when the process executes another program.  One of several may: then all do. */
+static bool survives_exec(struct hf_slot *slot, int fd)
+{
+	return atomic_load(&slot->draining) == 0 &&
+	       (atomic_load(&slot->refs) > 1 || (hf_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC) == 0);
+}
+
+/* One step towards the end of SLOT at the end of this image. False: not there yet. */
+static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int settled;
+
+	if (!hf_wrap_take_rx(slot, fd, me, 0)) {
+		/* Another thread sleeps in a read, and swallows the beats. */
+		return atomic_load(&wrap->phase) != HF_PHASE_ON || settle_tx(slot, fd, me, last);
+	}
+	settled = buried(slot) ? 1 : settle(slot, fd, me, last);
+	hf_turn_end(&wrap->rx_turn);
+	return settled != 0;
+}
+
+/* The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. */
+static void end_all(bool exec)
 {
 	const struct timespec moment = {0, 1000000};
 	uint64_t deadline = hf_wrap_now_ms() + hf_runtime.config.linger;
@@ -249,21 +324,31 @@ void hf_wrap_exit(void)
 			struct hf_slot *slot = hf_slot_at(i);
 			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
+			bool last = false;
+			int seconds;
 
 			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
-			    atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
+			    hf_wrap_fate(slot) != 0)
 				continue;
-			if (!hf_wrap_take_rx(slot, fd, me, 0)) {
-				/* Another thread sleeps in a read, and swallows the beats. */
-				if (atomic_load(&wrap->phase) == HF_PHASE_ON)
-					waiting = !settle_tx(slot, fd, me) || waiting;
-				continue;
-			}
-			if (!buried(slot))
-				waiting = settle(slot, fd, me) == 0 || waiting;
-			hf_turn_end(&wrap->rx_owner);
+			if ((exec && survives_exec(slot, fd)) || (linger_of(fd, &seconds) && seconds == 0))
+				continue; /* it lives on, or the program wants a reset */
+			/* An exec may fail, and the connection live on: then nothing final has been said. */
+			if (!exec)
+				last = hf_wrap_let_go(slot) == HF_LEFT_LAST;
+			if (!hf_hold_others(&wrap->conn, hf_family_me()))
+				waiting = !end_step(slot, fd, me, last) || waiting;
 		}
 		if (waiting)
 			hf_sys_nanosleep(&moment, NULL);
 	} while (waiting && hf_wrap_now_ms() < deadline);
+}
+
+void hf_wrap_exit(void)
+{
+	end_all(false);
+}
+
+void hf_wrap_before_exec(void)
+{
+	end_all(true);
 }

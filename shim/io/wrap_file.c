@@ -31,8 +31,7 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 		sent = hf_real.sendmsg(fd, &msg, MSG_MORE);
 		if (sent < 0)
 			return -errno;
-		wrap->tx_raw += (uint64_t)sent;
-		(void)hf_tx_took(&wrap->tx, plan, (size_t)sent);
+		(void)hf_wrap_sent(wrap, plan, (size_t)sent);
 		if (wrap->tx.owed_size != 0 && hf_nonblocking(fd, 0))
 			return -EAGAIN;
 	}
@@ -46,10 +45,8 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 /* N program bytes, of those open_frame() promised, went into the open frame by another way than ours. */
 static void passed(struct hf_wrap *wrap, ssize_t n)
 {
-	if (n <= 0)
-		return;
-	wrap->tx_raw += (uint64_t)n;
-	(void)hf_tx_took(&wrap->tx, &wrap->plan, (size_t)n);
+	if (n > 0)
+		(void)hf_wrap_sent(wrap, &wrap->plan, (size_t)n);
 }
 
 /* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */
@@ -71,7 +68,7 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 		}
 		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_take_rx(slot, fd, me, 0)) {
 			shake = hf_wrap_shake(slot, fd, me);
-			hf_turn_end(&wrap->rx_owner);
+			hf_turn_end(&wrap->rx_turn);
 		}
 		if (shake == HF_SHAKE_PLAIN)
 			continue;
@@ -83,14 +80,14 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 			if (!hf_wrap_take_tx(slot, fd, me, -1))
 				continue;
 			if (!hf_may_write(wrap)) {
-				hf_turn_end(&wrap->tx_owner);
+				hf_turn_end(&wrap->tx_turn);
 				*result = hf_broken_pipe(me, 0);
 				return false;
 			}
 			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;
 			if (flushed > 0)
 				return true;
-			hf_turn_end(&wrap->tx_owner);
+			hf_turn_end(&wrap->tx_turn);
 			if (flushed < 0) {
 				errno = -flushed;
 				return false;
@@ -135,7 +132,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 		if (result < room)
 			break;
 	}
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	return done > 0 ? done : result;
 }
 
@@ -175,7 +172,7 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 		errno = (int)-room;
 		result = -1;
 	}
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	return result;
 }
 
@@ -205,15 +202,17 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 		}
 		if (hf_rx_open(&wrap->rx) > 0)
 			break;
-		hf_turn_end(&wrap->rx_owner);
+		hf_turn_end(&wrap->rx_turn);
 	}
 	if (hf_rx_open(&wrap->rx) < size)
 		size = hf_rx_open(&wrap->rx);
 	result = hf_real.splice(in, NULL, out, out_at, size, flags);
 	if (result > 0) {
+		hf_books_open(&wrap->rx_books_open);
 		hf_rx_passed(&wrap->rx, (size_t)result);
 		wrap->rx_raw += (uint64_t)result;
+		hf_books_close(&wrap->rx_books_open);
 	}
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	return result;
 }

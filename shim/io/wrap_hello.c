@@ -20,9 +20,8 @@ static void copy_text(char *to, size_t room, const char *from)
 }
 
 /* What we say of ourselves. */
-static void introduce(struct hf_wrap *wrap, uint32_t flags)
+static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flags)
 {
-	struct hf_hello *mine = &wrap->mine;
 	struct utsname host;
 
 	memset(mine, 0, sizeof(*mine));
@@ -32,19 +31,21 @@ static void introduce(struct hf_wrap *wrap, uint32_t flags)
 	mine->timeout = hf_runtime.config.timeout;
 	mine->buffer = hf_runtime.config.resume_buffer;
 	mine->pid = (uint32_t)hf_sys_getpid();
-	(void)hf_sys_getrandom(mine->nonce, sizeof(mine->nonce), 0);
+	(void)hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0);
+	memcpy(mine->nonce, wrap->nonce, sizeof(mine->nonce));
+	memcpy(mine->session, wrap->id, sizeof(mine->session));
 	copy_text(mine->prog, sizeof(mine->prog), hf_runtime.prog);
 	copy_text(mine->info, sizeof(mine->info), hf_runtime.config.info);
 	if (hf_sys1(SYS_uname, &host) == 0)
 		copy_text(mine->host, sizeof(mine->host), host.nodename);
 }
 
-static int send_hello(struct hf_wrap *wrap, int fd, const uint8_t *client_nonce)
+static int send_hello(struct hf_wrap *wrap, int fd, const struct hf_hello *mine, const uint8_t *client_nonce)
 {
 	uint8_t out[HF_HELLO_SIZE];
 	long sent;
 
-	hf_hello_make(out, &wrap->mine, &hf_runtime.key, client_nonce);
+	hf_hello_make(out, mine, &hf_runtime.key, client_nonce);
 	sent = hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	/* The first bytes on a connection: the kernel takes them whole. */
 	if (sent != (long)sizeof(out))
@@ -56,14 +57,17 @@ static int send_hello(struct hf_wrap *wrap, int fd, const uint8_t *client_nonce)
 int hf_wrap_say_hello(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_hello mine;
 	int error;
 
-	introduce(wrap, 0);
-	(void)hf_sys_getrandom(wrap->mine.session, sizeof(wrap->mine.session), 0);
+	(void)hf_sys_getrandom(wrap->id, sizeof(wrap->id), 0);
+	introduce(wrap, &mine, 0);
 	atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait);
-	error = send_hello(wrap, fd, NULL);
+	hf_books_open(&wrap->tx_books_open);
+	error = send_hello(wrap, fd, &mine, NULL);
 	if (error == 0)
 		atomic_store(&wrap->phase, HF_PHASE_HELLO);
+	hf_books_close(&wrap->tx_books_open);
 	return error;
 }
 
@@ -76,7 +80,7 @@ void hf_wrap_connected(struct hf_slot *slot, int fd)
 		return;
 	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
 		(void)hf_wrap_say_hello(slot, fd);
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 }
 
 static int state_of(int fd)
@@ -99,11 +103,12 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
 	if (hf_wrap_flush(slot, fd) != 0) {
 		/* All gone, or an error that the program's own next call will meet. */
+		hf_wrap_unmark(fd);
 		atomic_store(&wrap->phase, HF_PHASE_NONE);
 		atomic_fetch_add(&hf_wrap_turned, 1);
 		atomic_store(&slot->wrap, NULL);
 	}
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	return atomic_load(&wrap->phase) == HF_PHASE_NONE ? HF_SHAKE_PLAIN : HF_SHAKE_REDIAL;
 }
 
@@ -128,7 +133,7 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 	(void)hf_sys_connect(fd, &none, sizeof(none));
 	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
-	(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
+	(void)hf_sys_connect(fd, &wrap->dial.any, wrap->dial_len);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
 	atomic_store(&wrap->renew, 1);
 	return HF_SHAKE_REDIAL;
@@ -136,13 +141,6 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 
 static enum hf_shake not_holdfast(struct hf_slot *slot, int fd, uint32_t me)
 {
-	/* After a fork the HELLO may have gone to another process: what comes now would be frames. */
-	if (!hf_wrap_of(slot)->client &&
-	    (atomic_load(&slot->inherited) != 0 || atomic_load(&slot->forks) != hf_proc_forks()) &&
-	    !hf_wrap_ledger_rx(slot, fd)) {
-		hf_wrap_fail(slot, EPROTO);
-		return HF_SHAKE_FAILED;
-	}
 	return hf_wrap_of(slot)->client ? redial(slot, fd) : go_plain(slot, fd, me);
 }
 
@@ -155,14 +153,14 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 	uint8_t proof[HF_CHECK_SIZE];
 	uint32_t seed;
 
-	memcpy(&seed, wrap->mine.nonce, sizeof(seed));
+	memcpy(&seed, wrap->nonce, sizeof(seed));
 	if (!hf_wrap_take_tx(slot, fd, me, -1))
 		return HF_SHAKE_FAILED;
 	wrap->unread_since = hf_wrap_now_ms();
 	hf_session_init(&wrap->session, wrap->unread_since, hf_runtime.config.interval, wrap->peer.interval,
 			wrap->peer.timeout, seed | 1);
 	if (hf_runtime.key.size != 0 && wrap->client) {
-		hf_proof_make(proof, &hf_runtime.key, wrap->mine.nonce, wrap->peer.nonce);
+		hf_proof_make(proof, &hf_runtime.key, wrap->nonce, wrap->peer.nonce);
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_PROOF, proof, sizeof(proof));
 	}
 	wrap->rx.proof_due = hf_runtime.key.size != 0 && !wrap->client;
@@ -170,22 +168,24 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 		atomic_store(&wrap->receive_limit, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
 	atomic_store(&wrap->phase, HF_PHASE_ON);
 	(void)hf_wrap_flush(slot, fd);
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	return HF_SHAKE_ON;
 }
 
 /* The server's answer, to a HELLO it accepts or refuses. */
 static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
 {
-	introduce(wrap, HF_HELLO_SERVER | flags);
-	memcpy(wrap->mine.session, wrap->peer.session, sizeof(wrap->mine.session));
-	return send_hello(wrap, fd, wrap->peer.nonce);
+	struct hf_hello mine;
+
+	memcpy(wrap->id, wrap->peer.session, sizeof(wrap->id));
+	introduce(wrap, &mine, HF_HELLO_SERVER | flags);
+	return send_hello(wrap, fd, &mine, wrap->peer.nonce);
 }
 
-/* Take the HELLO that was only peeked at out of the kernel's queue. */
+/* Take the HELLO that was only peeked at out of the kernel's queue: MSG_TRUNC throws it away (tcp(7)). */
 static bool consume(struct hf_wrap *wrap, int fd, size_t size)
 {
-	if (hf_sys_recvfrom(fd, wrap->hello_in, size, MSG_DONTWAIT, NULL, NULL) != (long)size)
+	if (hf_sys_recvfrom(fd, NULL, size, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) != (long)size)
 		return false;
 	wrap->rx_raw += size;
 	return true;
@@ -194,7 +194,9 @@ static bool consume(struct hf_wrap *wrap, int fd, size_t size)
 static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t used)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	enum hf_shake switched;
 
+	hf_books_open(&wrap->rx_books_open);
 	if (!consume(wrap, fd, used)) {
 		hf_wrap_fail(slot, EPROTO);
 		return HF_SHAKE_FAILED;
@@ -208,24 +210,44 @@ static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t use
 		hf_wrap_fail(slot, ECONNRESET);
 		return HF_SHAKE_FAILED;
 	}
-	return switch_on(slot, fd, me);
+	switched = switch_on(slot, fd, me);
+	hf_books_close(&wrap->rx_books_open);
+	return switched;
+}
+
+static enum hf_hello_result peek_hello(struct hf_wrap *wrap, int fd, uint8_t *in, size_t room, size_t *used, long *got)
+{
+	*got = hf_sys_recvfrom(fd, in, room, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	if (*got <= 0)
+		return HF_HELLO_PLAIN;
+	return hf_hello_read(in, (size_t)*got, &hf_runtime.key, wrap->client, wrap->client ? wrap->nonce : NULL,
+			     wrap->client ? wrap->id : NULL, &wrap->peer, used);
+}
+
+/* A longer one, of a version to come.  Apart, for the room on the stack. */
+static __attribute__((noinline)) enum hf_hello_result peek_long(struct hf_wrap *wrap, int fd, size_t *used, long *got)
+{
+	uint8_t in[HF_HELLO_MOST];
+
+	return peek_hello(wrap, fd, in, sizeof(in), used, got);
 }
 
 static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool late = hf_wrap_now_ms() >= atomic_load(&wrap->deadline);
-	long got = hf_sys_recvfrom(fd, wrap->hello_in, sizeof(wrap->hello_in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	uint8_t in[HF_HELLO_SIZE + 1];
 	enum hf_hello_result result;
-	size_t used;
+	size_t used = 0;
+	long got;
 
+	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
+	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
+		result = peek_long(wrap, fd, &used, &got);
 	if (got == -EAGAIN)
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
 	if (got <= 0)
 		return not_holdfast(slot, fd, me);
-	result = hf_hello_read(wrap->hello_in, (size_t)got, &hf_runtime.key, wrap->client,
-			       wrap->client ? wrap->mine.nonce : NULL, wrap->client ? wrap->mine.session : NULL,
-			       &wrap->peer, &used);
 	switch (result) {
 	case HF_HELLO_MORE:
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_AGAIN;
@@ -265,7 +287,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 			return HF_SHAKE_FAILED;
 		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
 			(void)hf_wrap_say_hello(slot, fd);
-		hf_turn_end(&wrap->tx_owner);
+		hf_turn_end(&wrap->tx_turn);
 		return HF_SHAKE_WAIT;
 	case HF_PHASE_HELLO:
 		return read_hello(slot, fd, me);
@@ -274,6 +296,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_PHASE_ON:
 		return HF_SHAKE_ON;
 	default:
+		atomic_store(&slot->wrap, NULL); /* another process has found it out */
 		return HF_SHAKE_PLAIN;
 	}
 }

@@ -9,6 +9,7 @@
 
 #include "io/turn.h"
 #include "io/wrap.h"
+#include "state/hold.h"
 
 /* Where a handshake stands after a step. */
 enum hf_shake {
@@ -29,6 +30,15 @@ int hf_wrap_say_hello(struct hf_slot *slot, int fd);
 /* Act on what hf_rx_squeeze() came across. False: the stream is corrupt, the connection has been failed. */
 bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news);
 
+/* How this process lets go of the connection, once: hf_hold_leave(). */
+enum hf_left hf_wrap_let_go(struct hf_slot *slot);
+
+/* The connection is plain from here on: hf_wrap_marked() is false again. */
+void hf_wrap_unmark(int fd);
+
+/* SLOT is wrapped and its state is out of reach: fail-stop. */
+void hf_wrap_stranded(struct hf_slot *slot, int fd);
+
 /* Fail-stop: every later call gives ERROR, the watchdog ends the connection and tells. */
 void hf_wrap_fail(struct hf_slot *slot, int error);
 
@@ -41,10 +51,25 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd);
 int hf_wrap_flush(struct hf_slot *slot, int fd);
 
 /* Put program bytes into the queue: how many fitted. The tx turn must be ours. */
-size_t hf_wrap_queue(struct hf_wrap *wrap, const struct iovec *iov, size_t count);
+size_t hf_wrap_queue(struct hf_slot *slot, const struct iovec *iov, size_t count);
 
 /* Before what the watchdog saw at its last visit is replaced: who owes whom a reply. */
 void hf_wrap_note_reply(struct hf_wrap *wrap, uint64_t now, const struct hf_evidence *evidence);
+
+static inline void hf_books_open(_Atomic uint8_t *open)
+{
+	atomic_store_explicit(open, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void hf_books_close(_Atomic uint8_t *open)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	atomic_store_explicit(open, 0, memory_order_relaxed);
+}
+
+/* The kernel took TOOK bytes of PLAN: written down; how many of them were program bytes. The tx turn must be ours. */
+size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t took);
 
 /* After HF_TURN_LEFT: whether the kernel's ledger agrees with ours. */
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd);

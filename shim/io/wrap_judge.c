@@ -22,7 +22,7 @@ struct hf_policy hf_wrap_policy(struct hf_slot *slot, const struct hf_policy *po
 void hf_wrap_pause(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = (uint32_t)hf_sys_gettid();
+	uint32_t me = hf_turn_watchdog();
 
 	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return;

@@ -85,7 +85,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 		if (shake != HF_SHAKE_ON) {
-			hf_turn_end(&wrap->rx_owner);
+			hf_turn_end(&wrap->rx_turn);
 			return shake == HF_SHAKE_WAIT    ? HF_LOOK_NOTHING
 			       : shake == HF_SHAKE_AGAIN ? HF_LOOK_BUSY
 							 : HF_LOOK_READY;
@@ -95,7 +95,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 	hf_wrap_took_error(wrap, swallowed);
 	if (swallowed == 0 || !above_mark(wrap, fd))
 		look = HF_LOOK_NOTHING;
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	return look;
 }
 
@@ -110,7 +110,7 @@ static bool end_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 	    !hf_wrap_take_rx(slot, fd, hf_turn_me(), 0))
 		return false;
 	(void)look_ahead(wrap, fd, room, sizeof(room), &end);
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	return end;
 }
 
@@ -156,6 +156,6 @@ int hf_wrap_readable(struct hf_slot *slot, int fd)
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON || !hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return 0;
 	bytes = (int)count_ahead(wrap, fd, &end);
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	return bytes;
 }

@@ -80,9 +80,11 @@ static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const 
 	struct hf_rx_news news;
 	size_t mine = got < overhead ? got : overhead, theirs = got - mine, bytes;
 
+	hf_books_open(&wrap->rx_books_open);
 	wrap->rx_raw += got;
 	if (overhead == 0 && theirs <= hf_rx_open(&wrap->rx)) {
 		hf_rx_passed(&wrap->rx, theirs);
+		hf_books_close(&wrap->rx_books_open);
 		return (ssize_t)theirs;
 	}
 	if (pieces != 1) { /* cannot be: more than one piece is asked for inside a frame only */
@@ -91,11 +93,12 @@ static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const 
 	}
 	bytes = hf_rx_squeeze_split(&wrap->rx, (void *)(uintptr_t)scratch, mine, iov[overhead > 0].iov_base, theirs,
 				    &news);
+	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
+		return -1;
+	hf_books_close(&wrap->rx_books_open);
 	/* Programs that cleared their buffer first count on the end of what they read being a zero. */
 	if ((size_t)bytes < theirs)
 		memset((char *)iov[overhead > 0].iov_base + bytes, 0, theirs - bytes);
-	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
-		return -1;
 	return (ssize_t)bytes;
 }
 
@@ -139,7 +142,7 @@ static int next_flags(const struct want *want)
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	uint8_t *scratch = wrap->scratch;
 	struct iovec iov[MOST_IOV + 1];
 
 	while (want->done < want->total) {
@@ -314,7 +317,7 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 		shake = hf_wrap_shake(slot, fd, me);
 		if (shake == HF_SHAKE_ON)
 			return true;
-		hf_turn_end(&wrap->rx_owner);
+		hf_turn_end(&wrap->rx_turn);
 		if (shake == HF_SHAKE_PLAIN) {
 			*plain = true;
 			return false;
@@ -376,8 +379,8 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		errno = EINVAL; /* urgent data has no place in frames; as when there is none */
 		return -1;
 	}
-	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON || hf_wrap_shared(slot) ||
-	    hf_turn_try(&wrap->rx_owner, me) != HF_TURN_OURS) {
+	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON ||
+	    hf_turn_try(&wrap->rx_turn, me) != HF_TURN_OURS) {
 		if (!reach_on(slot, fd, me, flags, &result, plain))
 			return result;
 	}
@@ -396,7 +399,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		result = discard(slot, fd, &want);
 	else
 		result = read_on(slot, fd, &want);
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	return result;

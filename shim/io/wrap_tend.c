@@ -31,7 +31,7 @@ static uint64_t tend_handshake(struct hf_slot *slot, int fd, uint32_t me, uint64
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return now + SHAKE_MS;
 	shake = hf_wrap_shake(slot, fd, me);
-	hf_turn_end(&wrap->rx_owner);
+	hf_turn_end(&wrap->rx_turn);
 	if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
 		return UINT64_MAX;
 	return now + (atomic_load(&wrap->phase) == HF_PHASE_CONNECT ? SLOW_SHAKE_MS : SHAKE_MS);
@@ -78,6 +78,7 @@ static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
 	struct hf_beat out;
 	uint32_t unread = (uint32_t)queue_of(fd, SIOCINQ); /* beats in front have been swallowed */
 
+	hf_books_open(&wrap->tx_books_open);
 	hf_wrap_session_lock(wrap, me);
 	if (hf_session_beat_owed(&wrap->session, now) && hf_session_may_speak(&wrap->session) &&
 	    hf_tx_between(&wrap->tx)) {
@@ -87,6 +88,7 @@ static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
 	}
 	hf_wrap_session_unlock(wrap);
+	hf_books_close(&wrap->tx_books_open);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 }
 
@@ -154,7 +156,7 @@ static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	if (now - wrap->ledger_at < wrap->session.pace || atomic_load(&slot->forks) != hf_proc_forks())
+	if (now - wrap->ledger_at < wrap->session.pace)
 		return;
 	wrap->ledger_at = now;
 	if (!ledger_agrees(wrap, fd))
@@ -164,16 +166,12 @@ static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
 static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint32_t me = (uint32_t)hf_sys_gettid();
+	uint32_t me = hf_turn_watchdog();
 	uint64_t next;
 	bool ours;
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return UINT64_MAX;
-	/* A child may be about to use it: only the program's own calls go on here; none if it does. */
-	if (atomic_load(&slot->forks) != hf_proc_forks() &&
-	    (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_wrap_shared(slot)))
-		return now + SLOW_SHAKE_MS;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
 		next = tend_handshake(slot, fd, me, now);
 		if (hf_wrap_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
@@ -189,10 +187,10 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 		finish(wrap, fd, me);
 		if (ours)
 			check_ledger(slot, fd, now);
-		hf_turn_end(&wrap->tx_owner);
+		hf_turn_end(&wrap->tx_turn);
 	}
 	if (ours)
-		hf_turn_end(&wrap->rx_owner);
+		hf_turn_end(&wrap->rx_turn);
 	next = wrap->session.beat_due;
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
 	    wrap->session.state == HF_S_TIME_WAIT)
@@ -208,9 +206,9 @@ uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct h
 	if (wrap == NULL)
 		return next;
 	/* Announce, then look; hf_wrap_leave() does it the other way round: either it waits for us or we see it. */
-	atomic_store(&wrap->tended, 1);
-	if (atomic_load(&wrap->closed) == 0 && atomic_load(&slot->fd) == fd)
+	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	if (atomic_load(&slot->closed) == 0 && atomic_load(&slot->fd) == fd)
 		next = tend(slot, fd, now, evidence);
-	atomic_store(&wrap->tended, 0);
+	atomic_store(&slot->tended, 0);
 	return next;
 }

@@ -43,10 +43,7 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 		at += iov[i].iov_len;
 	}
 	sent = hf_real.send(fd, buf, at, flags);
-	if (sent < 0)
-		return sent;
-	wrap->tx_raw += (uint64_t)sent;
-	return (ssize_t)hf_tx_took(&wrap->tx, &wrap->plan, (size_t)sent);
+	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &wrap->plan, (size_t)sent);
 }
 
 /* One call of the kernel's. *SHORT: it took less than it was given. */
@@ -75,9 +72,8 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	sent = hf_real.sendmsg(fd, &msg, flags);
 	if (sent < 0)
 		return sent;
-	wrap->tx_raw += (uint64_t)sent;
 	*is_short = (size_t)sent < total;
-	return (ssize_t)hf_tx_took(&wrap->tx, plan, (size_t)sent);
+	return (ssize_t)hf_wrap_sent(wrap, plan, (size_t)sent);
 }
 
 /* What waited for the handshake goes first. 1: gone; 0: not yet (non-blocking); -1: errno. */
@@ -121,7 +117,7 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	if (first < 0)
 		return -1;
 	if (first == 0) {
-		done = hf_wrap_queue(wrap, iov, count);
+		done = hf_wrap_queue(slot, iov, count);
 		if (done == 0)
 			errno = EAGAIN; /* the flush met a full buffer, so the kernel will give the edge */
 		return done > 0 ? (ssize_t)done : -1;
@@ -172,7 +168,7 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 		}
 		if (hf_wrap_take_rx(slot, fd, me, 0)) {
 			shake = hf_wrap_shake(slot, fd, me);
-			hf_turn_end(&wrap->rx_owner);
+			hf_turn_end(&wrap->rx_turn);
 		}
 		if (shake == HF_SHAKE_ON || atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
@@ -192,8 +188,8 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			continue;
 		/* It may have become ON while we waited for the turn. */
 		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_of(slot) != NULL)
-			*result = (ssize_t)hf_wrap_queue(wrap, iov, count);
-		hf_turn_end(&wrap->tx_owner);
+			*result = (ssize_t)hf_wrap_queue(slot, iov, count);
+		hf_turn_end(&wrap->tx_turn);
 		if (*result > 0)
 			return false;
 		*result = -1;
@@ -237,7 +233,7 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON &&
 	    !write_early(slot, fd, me, iov, count, flags, &result, plain))
 		return result;
-	if ((hf_wrap_shared(slot) || hf_turn_try(&wrap->tx_owner, me) != HF_TURN_OURS) &&
+	if (hf_turn_try(&wrap->tx_turn, me) != HF_TURN_OURS &&
 	    !hf_wrap_take_tx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
@@ -247,6 +243,6 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		result = hf_broken_pipe(me, flags);
 	else
 		result = write_on(slot, fd, iov, count, total, flags);
-	hf_turn_end(&wrap->tx_owner);
+	hf_turn_end(&wrap->tx_turn);
 	return result;
 }

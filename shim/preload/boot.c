@@ -2,14 +2,18 @@
  * The constructor.  Runs before those of every other object (-z initfirst), even libc's own, and therefore takes its
  * arguments from the dynamic linker and uses nothing of libc that needs initialising.
  */
+#include "io/exec.h"
 #include "io/gate.h"
+#include "io/inherit.h"
 #include "report.h"
+#include "state/family.h"
 #include "sys.h"
 #include "watch/watch.h"
 
 #include <elf.h>
 #include <link.h>
 #include <string.h>
+#include <unistd.h>
 
 struct hf_runtime hf_runtime;
 
@@ -119,10 +123,38 @@ static void take_policy(const struct hf_config *config, struct hf_policy *policy
 	hf_runtime.note_order = config->reply_timeout != 0;
 }
 
+/* Standard input or output is a wrapped connection, though no arena has come along: the parent has it. */
+static bool standard_wrapped(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (hf_wrap_marked(fd))
+			return hf_arena_borrow(hf_wrap_layout());
+	return false;
+}
+
+/*
+ * What the program has written is handed over, within HOLDFAST_LINGER, and what the watchdog is telling gets told.  Not
+ * in a destructor: those of libraries that depend on nothing of ours come later, and may use their connections.
+ * Registered before anything else is, with no object to be finalised with, this comes after all of them (atexit(3): in
+ * reverse order).
+ */
+static void leave(void *arg)
+{
+	(void)arg;
+	if (!hf_on() || hf_proc_borrowed())
+		return;
+	if (hf_family_me() != 0)
+		hf_wrap_exit();
+	hf_watch_finish();
+}
+
+extern int __cxa_atexit(void (*fn)(void *), void *arg, void *object); /* the C++ ABI's, in every libc */
+
 /* glibc passes these three to every constructor. */
 static __attribute__((constructor)) void boot(int argc, char **argv, char **envp)
 {
 	struct hf_config *config = &hf_runtime.config;
+	bool acts, wraps, inherits;
 
 	(void)argc;
 	hf_real_resolve();
@@ -131,22 +163,25 @@ static __attribute__((constructor)) void boot(int argc, char **argv, char **envp
 		return;
 	take_name(argv, envp);
 	hf_config_read(config, variable, complain, envp);
-	if (!hf_config_acts_in(config, hf_runtime.prog) || (config->mode == HF_MODE_OFF && config->nrules == 0))
+	acts = hf_config_acts_in(config, hf_runtime.prog) && (config->mode != HF_MODE_OFF || config->nrules != 0);
+	wraps = acts && (config->mode == HF_MODE_WRAP || config->nrules != 0);
+	inherits = hf_arena_inherit(hf_wrap_layout(), wraps) || (wraps && standard_wrapped());
+	if (!acts && !inherits)
 		return;
+	if (!acts) {
+		/* Only for connections that are wrapped already: without us their frames would pass for data. */
+		config->mode = HF_MODE_OFF;
+		config->nrules = 0;
+	}
 	tell_unavailable(config);
+	if (inherits || wraps)
+		hf_exec_remember(envp);
 	take_key(config);
 	take_policy(config, &hf_runtime.policy);
 	(void)hf_proc_init();
 	hf_report_open(config, hf_runtime.prog);
 	atomic_store(&hf_runtime.on, true);
-}
-
-/* The last of all destructors: what the program has written is handed over, within HOLDFAST_LINGER, and what the
- * watchdog is telling gets told. */
-static __attribute__((destructor)) void leave(void)
-{
-	if (!hf_on() || hf_proc_borrowed())
-		return;
-	hf_wrap_exit();
-	hf_watch_finish();
+	(void)__cxa_atexit(leave, NULL, NULL);
+	if (inherits && !hf_inherit() && !acts)
+		atomic_store(&hf_runtime.on, false);
 }

@@ -10,8 +10,10 @@
 #define HOLDFAST_PRELOAD_NAMES_H
 
 #include <poll.h>
+#include <spawn.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -103,6 +105,11 @@
 #define HF_CALLS_PROCESS(X) \
 	X(pid_t, fork, (void), ()) \
 	X(pid_t, _Fork, (void), ()) \
+	X(int, daemon, (int nochdir, int noclose), (nochdir, noclose)) \
+	X(pid_t, forkpty, (int *master, char *name, const void *term, const void *size), (master, name, term, size)) \
+	X(void, _exit, (int status), (status)) \
+	X(void, _Exit, (int status), (status)) \
+	X(void, quick_exit, (int status), (status)) \
 	X(int, unshare, (int flags), (flags)) \
 	X(int, setns, (int fd, int type), (fd, type)) \
 	X(int, setuid, (uid_t uid), (uid)) \
@@ -120,8 +127,31 @@
 	X(int, prctl, (int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d), (op, a, b, c, d)) \
 	X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), (nr, a, b, c, d, e, f))
 
+#define HF_CALLS_EXEC(X) \
+	X(int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp)) \
+	X(int, execv, (const char *path, char *const argv[]), (path, argv)) \
+	X(int, execvp, (const char *file, char *const argv[]), (file, argv)) \
+	X(int, execvpe, (const char *file, char *const argv[], char *const envp[]), (file, argv, envp)) \
+	X(int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp)) \
+	X(int, execveat, (int dir, const char *path, char *const argv[], char *const envp[], int flags), \
+	  (dir, path, argv, envp, flags)) \
+	X(int, posix_spawn, (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, \
+	  const posix_spawnattr_t *attr, char *const argv[], char *const envp[]), (pid, path, actions, attr, argv, envp)) \
+	X(int, posix_spawnp, (pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, \
+	  const posix_spawnattr_t *attr, char *const argv[], char *const envp[]), (pid, file, actions, attr, argv, envp)) \
+	X(int, system, (const char *command), (command)) \
+	X(FILE *, popen, (const char *command, const char *mode), (command, mode))
+
+/* Exported in a way of their own (preload/special.c): truly variadic, or returning twice. */
+#define HF_CALLS_SPECIAL(X) \
+	X(int, execl, (const char *path, const char *arg, ...), ) \
+	X(int, execlp, (const char *file, const char *arg, ...), ) \
+	X(int, execle, (const char *path, const char *arg, ...), ) \
+	X(pid_t, vfork, (void), )
+
 #define HF_CALLS(X) \
-	HF_CALLS_SOCKET(X) HF_CALLS_DESCRIPTOR(X) HF_CALLS_READ(X) HF_CALLS_WRITE(X) HF_CALLS_WAIT(X) HF_CALLS_PROCESS(X)
+	HF_CALLS_SOCKET(X) HF_CALLS_DESCRIPTOR(X) HF_CALLS_READ(X) HF_CALLS_WRITE(X) HF_CALLS_WAIT(X) HF_CALLS_PROCESS(X) \
+	HF_CALLS_EXEC(X)
 /* clang-format on */
 
 #endif

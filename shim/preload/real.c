@@ -132,7 +132,7 @@ static const struct name {
 	size_t offset;
 } names[] = {
 #define X(ret, name, params, args) {#name, offsetof(struct hf_real, name)},
-	HF_CALLS(X)
+	HF_CALLS(X) HF_CALLS_SPECIAL(X)
 #undef X
 };
 

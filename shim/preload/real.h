@@ -16,6 +16,7 @@ struct hf_real {
 /* NOLINTNEXTLINE(bugprone-macro-parentheses): RET is a type and NAME what is declared */
 #define X(ret, name, params, args) ret(*name) params;
 	HF_CALLS(X)
+	HF_CALLS_SPECIAL(X)
 #undef X
 };
 

@@ -58,14 +58,14 @@ bool hf_proc_borrowed(void)
 	       atomic_load_explicit(hf_proc_epoch, memory_order_relaxed) != 0;
 }
 
-static _Atomic uint32_t forks;
+static _Atomic uint32_t spawns;
 
-uint32_t hf_proc_forks(void)
+uint32_t hf_proc_spawns(void)
 {
-	return atomic_load_explicit(&forks, memory_order_relaxed);
+	return atomic_load_explicit(&spawns, memory_order_relaxed);
 }
 
-void hf_proc_count_fork(void)
+void hf_proc_count_spawn(void)
 {
-	atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&spawns, 1, memory_order_relaxed);
 }

@@ -22,9 +22,10 @@ bool hf_proc_init(void);
 /* This process's epoch.  On the first call in a forked child a new one is taken and *FORKED set. */
 uint32_t hf_proc_enter(bool *forked);
 
-/* How often this process has forked, as far as our fork wrappers saw. */
-uint32_t hf_proc_forks(void);
-void hf_proc_count_fork(void);
+/* How often this process has started a program or a child that may hold its descriptors and does not tell us of it at
+ * once (posix_spawn(3), vfork(2), system(3)), as far as our wrappers saw. */
+uint32_t hf_proc_spawns(void);
+void hf_proc_count_spawn(void);
 
 /* Whether this is a vfork(2) child (or another process sharing our memory): the descriptors are its own, every table
  * of ours is its parent's and must not be changed.  One system call. */

@@ -67,8 +67,12 @@ struct hf_slot {
 	_Atomic uint8_t bounded;        /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
-	_Atomic uint32_t forks;         /* hf_proc_forks() when it was made: else a child may share the socket */
-	_Atomic uint8_t inherited;      /* claimed from a parent, which may use it too */
+	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
+	_Atomic uint32_t conn;          /* its number in the arena, plus one; 0: none */
+	_Atomic uint8_t let_go;         /* it no longer holds it there: enum hf_left, plus one */
+	_Atomic uint8_t closed;         /* the program is closing its last descriptor: the watchdog keeps off it */
+	_Atomic uint32_t tended;        /* the watchdog of the process of this epoch is at the descriptor right now */
+	_Atomic(uint8_t *) queue;       /* the arena's queue of it, mapped when needed */
 	_Atomic uint8_t wrap_tried;     /* it began wrapped; with wrap NULL it has become plain */
 	_Atomic uint8_t draining;       /* closed by the program; fd is a duplicate we keep (io/keep.h) */
 	_Atomic uint8_t left;           /* the same, and a thread of the program still sleeps in a call on it */
@@ -91,6 +95,7 @@ struct hf_slot {
 	uint16_t tries;   /* of ending it, or of finding it again */
 	uint8_t dying;    /* enum hf_dying */
 	bool looked, asking;
+	bool aside;           /* another process's watchdog has spoken for it */
 	bool turned_plain;    /* the plain event is due */
 	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */

@@ -77,8 +77,7 @@ static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 {
 	uint32_t more;
 
-	atomic_compare_exchange_strong(&slot->fate, &(int){0}, ETIMEDOUT);
-	atomic_store(&slot->guard, 0);
+	hf_wrap_share_fate(slot, ETIMEDOUT);
 	if (ruling->gone) {
 		hf_watch_done(slot);
 		return;
@@ -233,6 +232,32 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 	hf_wrap_judge(slot, now, policy, evidence, ruling);
 }
 
+/* Another process's watchdog speaks for the connection (state/hold.h): all there is to do is to be there when it stops.
+ */
+static bool stand_aside(struct hf_slot *slot, uint64_t now)
+{
+	enum { AGAIN_MS = 200 };
+	uint32_t half = hf_runtime.policy.interval / 2;
+
+	if (hf_wrap_of(slot) == NULL || atomic_load(&slot->failed) != 0)
+		return false;
+	if (hf_wrap_fate(slot) != 0) {
+		hf_watch_done(slot);
+		return true;
+	}
+	if (!hf_wrap_keep(slot, now)) {
+		slot->aside = true;
+		hf_watch_schedule(slot, now + (half < AGAIN_MS ? half : AGAIN_MS));
+		return true;
+	}
+	if (slot->aside) {
+		/* Taken over: nothing is known of what went before, and the peer gets a fresh timeout. */
+		slot->aside = slot->looked = false;
+		hf_wrap_pause(slot, now);
+	}
+	return false;
+}
+
 /* A hook has refused to go on: whatever was judged, this is the end. */
 static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 {
@@ -270,6 +295,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		return;
 	}
 	slot->tries = 0;
+	if (stand_aside(slot, now))
+		return;
 	if (atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL)
 		turned_plain(slot, now);
 	look_redialed(slot, now);

@@ -7,6 +7,7 @@
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sink.h"
+#include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/look.h"
@@ -183,6 +184,7 @@ void hf_watch_forked(void)
 {
 	hf_keep_forked();
 	hf_thread_forget();
+	hf_family_forked_child(0);
 	atomic_store(&watch.mail.head, 0);
 	atomic_store(&watch.dozing, 0);
 	atomic_store(&watch.stop, 0);
@@ -471,6 +473,7 @@ static int watch_on(void)
 		read_mail(now);
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
 			hf_look(slot_of_node(node), now);
+		hf_wrap_sweep(now);
 		if (atomic_load(&watch.stop) != 0) {
 			atomic_store(&watch.restart, 1);
 			atomic_store(&watch.state, OFF);

@@ -58,17 +58,8 @@ known() { # known MODE
 	zoo_option.keepalive_shared.wrap) echo "settings made by another process on a shared socket are not seen" ;;
 	# By design: an urgent byte has no place in frames.
 	zoo_data.urgent.wrap) echo "MSG_OOB is refused" ;;
-	# One wrapped connection in two processes: each has its own idea of where in a frame the stream stands.
-	zoo_data.bulk.wrap | zoo_data.sendfile_splice.wrap | zoo_proc.daemonise.wrap | zoo_proc.quiet_forks.wrap | \
-		zoo_proc.shared.wrap | zoo_thread.fork_in_thread.wrap | zoo_err.interrupted.wrap | zoo_proc.new_user.wrap | \
-		zoo_regress.claimed.wrap | early.early.wrap)
-		echo "a wrapped connection is not yet shared across fork"
-		;;
-	zoo_proc.vfork_exec.wrap | zoo_proc.exec_again.wrap | zoo_proc.spawn.wrap | zoo_serve.inetd_*.wrap)
-		echo "a wrapped connection is not yet handed over by fork and exec"
-		;;
-	zoo_data.scm_rights.wrap) echo "a wrapped connection is not yet handed over by SCM_RIGHTS" ;;
-	zoo_err.reset.wrap | zoo_fd.reuse.wrap | zoo_serve.stdio_server.wrap)
+	zoo_err.reset.wrap | zoo_fd.reuse.wrap | zoo_serve.stdio_server.wrap | zoo_proc.vfork_exec.wrap | zoo_proc.spawn.wrap | \
+		zoo_serve.inetd_sh.wrap | zoo_serve.inetd_sed.wrap)
 		echo "libc's stdio does not yet pass through the library"
 		;;
 	zoo_err.sigpipe.wrap | zoo_fd.stdio_low.wrap)

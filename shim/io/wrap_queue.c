@@ -1,0 +1,186 @@
+/*
+ * What a wrapped connection owes the kernel: frames half sent, bytes that waited for the handshake, the program's FIN.
+ */
+#include "io/wrap_inner.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+/* The queue, mapped into this process. NULL: no memory. */
+static uint8_t *queue_of(struct hf_slot *slot)
+{
+	uint32_t conn = atomic_load(&slot->conn);
+	uint8_t *queue = atomic_load(&slot->queue), *none = NULL;
+
+	if (queue != NULL || conn == 0)
+		return queue;
+	queue = hf_arena_queue(conn - 1);
+	if (queue != NULL && !atomic_compare_exchange_strong(&slot->queue, &none, queue)) {
+		hf_arena_queue_drop(conn - 1, queue, false);
+		queue = none;
+	}
+	return queue;
+}
+
+/* All of it has gone, and nothing will be queued any more. */
+static void queue_done(struct hf_slot *slot)
+{
+	uint8_t *queue = atomic_exchange(&slot->queue, NULL);
+
+	if (queue != NULL)
+		hf_arena_queue_drop(atomic_load(&slot->conn) - 1, queue, true);
+}
+
+size_t hf_wrap_queue(struct hf_slot *slot, const struct iovec *iov, size_t count)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t *queue = queue_of(slot);
+	size_t put = 0;
+
+	if (queue == NULL || wrap == NULL)
+		return 0;
+	hf_books_open(&wrap->tx_books_open);
+	if (wrap->flushed > 0) {
+		memmove(queue, queue + wrap->flushed, wrap->queued - wrap->flushed);
+		wrap->queued -= wrap->flushed;
+		wrap->flushed = 0;
+	}
+	for (size_t i = 0; i < count && wrap->queued < HF_QUEUE_SIZE; i++) {
+		size_t n = HF_QUEUE_SIZE - wrap->queued;
+
+		if (n > iov[i].iov_len)
+			n = iov[i].iov_len;
+		if (!hf_copy_in(queue + wrap->queued, iov[i].iov_base, n))
+			break;
+		wrap->queued += (uint32_t)n;
+		put += n;
+	}
+	hf_books_close(&wrap->tx_books_open);
+	return put;
+}
+
+size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t took)
+{
+	size_t bytes;
+
+	hf_books_open(&wrap->tx_books_open);
+	wrap->tx_raw += took;
+	bytes = hf_tx_took(&wrap->tx, plan, took);
+	if (wrap->plan_of_queue)
+		wrap->flushed += (uint32_t)bytes;
+	hf_books_close(&wrap->tx_books_open);
+	return bytes;
+}
+
+/* One send of owed bytes and, while framed, as much of the queue as the plan takes. */
+static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool framed)
+{
+	size_t left = wrap->queued - wrap->flushed;
+	struct hf_tx_plan *plan = &wrap->plan;
+	struct iovec iov[4];
+	struct msghdr msg = {.msg_iov = iov};
+	uint8_t *from = left > 0 ? queue_of(slot) : NULL;
+	long sent;
+
+	if (left > 0 && from == NULL)
+		return -ENOMEM;
+	if (from != NULL)
+		from += wrap->flushed;
+	if (!framed) {
+		sent = hf_sys_sendto(fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		if (sent > 0)
+			wrap->flushed += (uint32_t)sent;
+		return sent < 0 ? (int)sent : 1;
+	}
+	hf_tx_plan(&wrap->tx, left, plan);
+	wrap->plan_of_queue = true;
+	if (plan->owed > 0) {
+		size_t size;
+
+		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan->owed};
+	}
+	if (plan->first > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from, plan->first};
+	if (plan->header)
+		iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
+	if (plan->second > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
+	if (msg.msg_iovlen == 0)
+		return 0;
+	sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0)
+		return (int)sent;
+	(void)hf_wrap_sent(wrap, plan, (size_t)sent);
+	return 1;
+}
+
+/* The program's FIN, behind everything it wrote. */
+static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
+{
+	bool seen;
+
+	hf_books_open(&wrap->tx_books_open);
+	hf_wrap_session_lock(wrap, me);
+	seen = hf_session_fin_seen(&wrap->session);
+	if (wrap->session.peer_done || !hf_tx_fin(&wrap->tx, seen)) {
+		/* The peer is gone and a frame would meet a reset, or a frame is open that the program never filled:
+		 * the kernel's own end is the only one left. */
+		hf_sys_shutdown(fd, SHUT_WR);
+		atomic_store(&wrap->real_shut_write, 1);
+		hf_session_shut_sent(&wrap->session);
+	} else {
+		hf_session_fin_sent(&wrap->session, seen);
+	}
+	hf_wrap_session_unlock(wrap);
+	hf_books_close(&wrap->tx_books_open);
+}
+
+/*
+ * A program that was told EAGAIN for want of room in the queue waits for an edge (epoll(7)) that the kernel, which has
+ * room, would never give.  Setting TCP_NOTSENT_LOWAT to what it is makes it tell every waiter afresh.
+ */
+static void give_edge(struct hf_wrap *wrap, int fd)
+{
+	uint32_t value;
+	socklen_t len = sizeof(value);
+
+	if (atomic_exchange(&wrap->starved, 0) != 0 &&
+	    hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0)
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
+}
+
+int hf_wrap_flush(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool framed = atomic_load(&wrap->phase) == HF_PHASE_ON;
+	uint32_t me = atomic_load_explicit(&wrap->tx_turn.owner, memory_order_relaxed);
+	size_t owed = 0;
+
+	for (;;) {
+		int step;
+
+		if (framed)
+			(void)hf_tx_owed(&wrap->tx, &owed);
+		if (owed == 0 && wrap->queued == wrap->flushed) {
+			give_edge(wrap, fd);
+			if (atomic_load_explicit(&slot->queue, memory_order_relaxed) != NULL)
+				queue_done(slot);
+			if (!wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
+				return 1;
+			wrap->shut_after_queue = false;
+			if (framed) {
+				end_of_writing(wrap, fd, me);
+				continue;
+			}
+			hf_sys_shutdown(fd, SHUT_WR);
+			return 1;
+		}
+		step = flush_step(slot, wrap, fd, framed);
+		if (step == -EAGAIN)
+			return 0;
+		if (step < 0)
+			return step;
+	}
+}

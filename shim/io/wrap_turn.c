@@ -1,0 +1,156 @@
+/*
+ * Turns of a wrapped connection, settled: whoever takes one that was left behind finds out from the kernel what had
+ * been moved (the kernel is the ledger).
+ */
+#include "io/wrap_inner.h"
+#include "sys.h"
+#include "watch/tcpinfo.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static bool tcp_info(int fd, struct hf_tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, &len) == 0;
+}
+
+/* The kernel's counters and its queue, of one moment: what comes between two looks would make them differ. */
+static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *waiting)
+{
+	struct hf_tcp_info again;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		if (!tcp_info(fd, info) || hf_sys_ioctl(fd, queue, waiting) < 0 || !tcp_info(fd, &again))
+			return false;
+		if (again.bytes_received == info->bytes_received && again.bytes_acked == info->bytes_acked &&
+		    again.state == info->state)
+			return true;
+	}
+	return false;
+}
+
+/* A read of TAKEN bytes never came back: its protocol bytes stand in the scratch, the program's are where they went. */
+static bool catch_up_rx(struct hf_wrap *wrap, size_t taken)
+{
+	size_t overhead = hf_rx_overhead(&wrap->rx), mine = taken < overhead ? taken : overhead;
+	struct hf_rx copy = wrap->rx;
+	struct hf_rx_news news;
+
+	if (mine > 0 && (hf_rx_squeeze(&copy, wrap->scratch, mine, &news) != 0 || news.corrupt || news.beats != 0 ||
+			 news.fin || news.bye || news.ack || news.proof))
+		return false; /* more than a header: what it said is not all known */
+	if (taken - mine > hf_rx_open(&copy))
+		return false;
+	hf_rx_passed(&copy, taken - mine);
+	hf_books_open(&wrap->rx_books_open);
+	wrap->rx = copy;
+	wrap->rx_raw += taken;
+	hf_books_close(&wrap->rx_books_open);
+	return true;
+}
+
+/* bytes_received counts what came, SIOCINQ what of it waits; a FIN of the peer's counts one (measured). */
+bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_tcp_info info;
+	int waiting = 0;
+	uint64_t taken;
+	bool fin;
+
+	if (wrap == NULL || atomic_load(&wrap->rx_books_open) != 0 || !ledger(fd, SIOCINQ, &info, &waiting))
+		return false;
+	/* A disconnected socket counts from zero again. */
+	taken = info.bytes_received - (uint64_t)waiting;
+	fin = info.state == TCP_CLOSE_WAIT || info.state == TCP_LAST_ACK || info.state == TCP_CLOSING ||
+	      info.state == TCP_CLOSE;
+	if (taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1))
+		return true;
+	/* With the peer's FIN one of them may be no byte: no telling which. */
+	return !fin && taken > wrap->rx_raw && atomic_load(&wrap->phase) == HF_PHASE_ON &&
+	       catch_up_rx(wrap, (size_t)(taken - wrap->rx_raw));
+}
+
+/*
+ * A call that gave bytes to the kernel never came back to say how many (siglongjmp(3), cancellation): the kernel's
+ * ledger knows, and what it was given is noted in the plan.
+ */
+bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_tx_plan *plan = &wrap->plan;
+	struct hf_tcp_info info;
+	int waiting = 0;
+	uint64_t given;
+	size_t took;
+
+	if (atomic_load(&wrap->tx_books_open) != 0)
+		return false;
+	/* Framing has not begun: what was queued is counted where it is sent. */
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+		return true;
+	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
+		return false;
+	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
+	if (given > plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second)
+		return false;
+	if (given == 0)
+		return true;
+	hf_books_open(&wrap->tx_books_open);
+	wrap->tx_raw += given;
+	took = hf_tx_took(&wrap->tx, plan, (size_t)given);
+	if (wrap->plan_of_queue)
+		wrap->flushed += (uint32_t)took;
+	hf_books_close(&wrap->tx_books_open);
+	return true;
+}
+
+/* One direction's turn, settled: AGREES tells whether the kernel's ledger matches what we have recorded of it. */
+static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, uint32_t me, int patience_ms,
+		      bool (*agrees)(struct hf_slot *slot, int fd))
+{
+	enum hf_turn turn = hf_turn_take(word, me, patience_ms);
+
+	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
+		/* Whoever had it before has found the peer to be plain. */
+		hf_turn_end(word);
+		return false;
+	}
+	if (turn == HF_TURN_LEFT && !agrees(slot, fd)) {
+		hf_wrap_fail(slot, EPROTO);
+		hf_turn_end(word);
+		return false;
+	}
+	return turn != HF_TURN_BUSY;
+}
+
+bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && take_turn(slot, fd, &wrap->rx_turn, me, patience_ms, hf_wrap_ledger_rx);
+}
+
+bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && take_turn(slot, fd, &wrap->tx_turn, me, patience_ms, hf_wrap_ledger_tx);
+}
+
+void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me)
+{
+	/* A few instructions, no system call inside; left behind only by a thread that died or jumped there. */
+	(void)hf_turn_take(&wrap->session_turn, me, -1);
+}
+
+void hf_wrap_session_unlock(struct hf_wrap *wrap)
+{
+	hf_turn_end(&wrap->session_turn);
+}

@@ -1,0 +1,88 @@
+#include "state/hold.h"
+#include "state/family.h"
+
+/* left_at of what is being swept away. */
+#define SWEPT UINT64_MAX
+
+bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle)
+{
+	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++)
+		if (atomic_load(&conn->holders[i]) == handle)
+			return true;
+	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++) {
+		uint32_t seen = atomic_load(&conn->holders[i]);
+
+		if ((seen == 0 || !hf_family_lives(seen)) &&
+		    atomic_compare_exchange_strong(&conn->holders[i], &seen, handle))
+			return atomic_exchange(&conn->left_at, 0) != SWEPT;
+	}
+	atomic_store(&conn->doubt, HF_DOUBT_MANY);
+	return atomic_exchange(&conn->left_at, 0) != SWEPT;
+}
+
+bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle)
+{
+	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
+		uint32_t seen = atomic_load(&conn->holders[i]);
+
+		if (seen != 0 && seen != handle && hf_family_lives(seen))
+			return true;
+	}
+	return false;
+}
+
+enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
+{
+	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++) {
+		uint32_t mine = handle;
+
+		(void)atomic_compare_exchange_strong(&conn->holders[i], &mine, 0);
+	}
+	if (handle != 0)
+		(void)atomic_compare_exchange_strong(&conn->keeper, &(uint32_t){handle}, 0);
+	/* First gone, then asked: of two that leave at once the second finds nobody. */
+	if (hf_hold_others(conn, handle))
+		return HF_LEFT_OTHERS;
+	return atomic_load(&conn->doubt) != HF_DOUBT_NONE ? HF_LEFT_DOUBT : HF_LEFT_LAST;
+}
+
+bool hf_hold_keep(struct hf_arena_conn *conn, uint32_t handle, uint64_t now, uint64_t stale_ms)
+{
+	uint32_t keeper = atomic_load(&conn->keeper);
+	uint64_t kept_at = atomic_load(&conn->kept_at);
+
+	if (keeper != handle && keeper != 0 && now < kept_at + stale_ms && hf_family_lives(keeper))
+		return false;
+	if (keeper != handle && !atomic_compare_exchange_strong(&conn->keeper, &keeper, handle))
+		return false;
+	atomic_store(&conn->kept_at, now);
+	return true;
+}
+
+void hf_hold_sweep(uint64_t now, uint64_t age_ms, bool (*in_use)(struct hf_arena_conn *conn))
+{
+	struct hf_arena *head = hf_arena();
+	uint32_t used = head != NULL ? atomic_load(&head->used) : 0;
+
+	for (uint32_t i = 0; i < used && i < HF_ARENA_CONNS; i++) {
+		struct hf_arena_conn *conn = hf_arena_conn(i);
+		uint64_t left_at, none = 0;
+
+		if (conn == NULL || atomic_load(&conn->cookie) == 0 || hf_hold_others(conn, 0) || in_use(conn))
+			continue;
+		left_at = atomic_load(&conn->left_at);
+		if (left_at == 0) {
+			/* Its holders died: from now on it counts. */
+			(void)atomic_compare_exchange_strong(&conn->left_at, &none, now);
+			continue;
+		}
+		/* Marked, then asked once more; who joins is entered first, then looks at the mark. */
+		if (left_at == SWEPT || now < left_at + age_ms ||
+		    !atomic_compare_exchange_strong(&conn->left_at, &left_at, SWEPT))
+			continue;
+		if (hf_hold_others(conn, 0))
+			atomic_store(&conn->left_at, 0);
+		else
+			hf_arena_give(i);
+	}
+}

@@ -1,0 +1,42 @@
+/*
+ * Holding: which processes of the family have a connection of the arena open, and which of them speaks for it.
+ *
+ * A process holds a connection from its first descriptor of it to its last.  The last one to let go ends it as TCP
+ * would: with a BYE.  Whether it is the last is exact between processes that forked through us.  A program started with
+ * the descriptor (posix_spawn(3), vfork(2) and exec) holds it once it has shown itself; until then, and where there are
+ * more holders than places, there is doubt, and in doubt nobody says BYE.
+ *
+ * One holder keeps it: its watchdog beats and judges.  The others take over when the keeper lets go, is gone, or has
+ * not looked for a while (it may be stopped).
+ *
+ * Lock-free and async-signal-safe.
+ */
+#ifndef HOLDFAST_STATE_HOLD_H
+#define HOLDFAST_STATE_HOLD_H
+
+#include "state/arena.h"
+
+enum hf_left {
+	HF_LEFT_OTHERS, /* other processes have it */
+	HF_LEFT_DOUBT,  /* perhaps somebody has */
+	HF_LEFT_LAST,   /* nobody has */
+};
+
+/* HANDLE (state/family.h) holds CONN; idempotent.  0: a process that could not be entered.  False: it has just been
+ * swept away. */
+bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle);
+
+/* HANDLE lets go of it. */
+enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle);
+
+/* Whether a living process other than HANDLE holds it. */
+bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle);
+
+/* Whether HANDLE is to speak for it now; STALE_MS: how long another keeper may have been silent. */
+bool hf_hold_keep(struct hf_arena_conn *conn, uint32_t handle, uint64_t now, uint64_t stale_ms);
+
+/* Give back what nobody holds and somebody left behind, or died with, more than AGE_MS ago.  IN_USE tells of a
+ * connection whether a living thread is still in a call on it. */
+void hf_hold_sweep(uint64_t now, uint64_t age_ms, bool (*in_use)(struct hf_arena_conn *conn));
+
+#endif
