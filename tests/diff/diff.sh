@@ -1,0 +1,58 @@
+#!/bin/bash
+# One script in every combination: tests/diff/diff.sh PROGRAM SCRIPT.  Called by diff.test, which sets DIR (scratch) and
+# LIB; by hand: DIR=/tmp LIB=$PWD/build/libholdfast.so BUILD=build tests/diff/diff.sh diff_read peek
+# COMBINATIONS="probe-probe" and FAMILIES="4" make it fewer.
+# Prints one TAP line for each combination and, when the transcript differs from that of plain-plain, how.
+set -u
+program=$1 script=$2
+[[ $program == */* ]] || program=$BUILD/tests/diff/$program
+name=$(basename "$program").$script
+combinations=${COMBINATIONS:-probe-probe wrap-wrap wrap-plain plain-wrap}
+families=${FAMILIES:-4 6}
+
+# Differences by design, told as SKIP and never as equal: PROGRAM.SCRIPT.COMBINATION) and where DESIGN.md says so.
+known() { # known COMBINATION
+	case $name.$1 in
+	*) return 1 ;;
+	esac
+}
+
+play() { # play COMBINATION FAMILY: the merged transcript into $DIR/NAME.COMBINATION.FAMILY.txt
+	local base=$DIR/$name.$1.$2 status
+	rm -f "$base".*
+	"$program" "$script" "${1%-*}" "${1#*-}" "$2" "$base" 2>"$base.err" </dev/null
+	status=$?
+	{
+		cat "$base.client" "$base.server" | LC_ALL=C sort -s -k1,2
+		[ $status -eq 0 ] || cat "$base.err"
+	} >"$base.txt"
+	return $status
+}
+
+for family in $families; do
+	for combination in plain-plain $combinations; do
+		play "$combination" "$family" &
+	done
+done
+wait
+for family in $families; do
+	native=$DIR/$name.plain-plain.$family
+	if [ -s "$native.err" ] || ! grep -q ' end$' "$native.txt"; then
+		sed 's/^/# /' "$native.txt" "$native.cmocka"
+		echo "not ok $name IPv$family: the plain run failed"
+		continue
+	fi
+	for combination in $combinations; do
+		this=$DIR/$name.$combination.$family
+		label="$name $combination IPv$family${LABEL:+, $LABEL}"
+		if difference=$(diff -U3 --label plain-plain --label "$combination" "$native.txt" "$this.txt"); then
+			echo "ok $label"
+		elif why=$(known "$combination"); then
+			echo "ok $label # SKIP known difference: $why"
+		else
+			head -n 60 <<<"$difference" | sed 's/^/# /'
+			grep -v '^\[\|^TAP\|^1\.\.' "$this.cmocka" | head -n 10 | sed 's/^/#   /'
+			echo "not ok $label: the transcripts differ"
+		fi
+	done
+done
