@@ -248,6 +248,7 @@ DUET long get_number(void)
 
 DUET void let_go(void)
 {
+	assert_false(released);
 	put_number(TURN + step);
 	released = true;
 }
@@ -265,6 +266,7 @@ DUET bool duet_enter(bool client)
 
 DUET bool duet_leave(void)
 {
+	nap(5); /* what was sent has arrived, on a busy machine too */
 	if (!released)
 		let_go();
 	return false;

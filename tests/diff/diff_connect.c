@@ -1,0 +1,477 @@
+/*
+ * How connections begin: blocking or not, refused, twice, with either side first; and what is known of them.
+ */
+#include "duet.h"
+
+#include <sys/epoll.h>
+#include <sys/select.h>
+
+static void say_names(void)
+{
+	struct sockaddr_storage name;
+	socklen_t len = sizeof name;
+
+	T(getsockname(fd, (struct sockaddr *)&name, &len));
+	say("  family %d, length %u", name.ss_family, len);
+	len = sizeof name;
+	if (T(getpeername(fd, (struct sockaddr *)&name, &len)) == 0)
+		say("  the port that was called: %s, length %u",
+		    ntohs(((struct sockaddr_in *)&name)->sin_port) == port ? "yes" : "no", len);
+}
+
+static void begin_nonblocking(void)
+{
+	struct address a = loopback(port);
+
+	fd = tcp_socket(SOCK_NONBLOCK | SOCK_CLOEXEC);
+	T(connect(fd, SA(&a), a.len));
+}
+
+SCRIPT(blocking)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		say_names();
+		T(shutdown(fd, SHUT_WR));
+		T(recv(fd, buf, 1, MSG_DONTWAIT));
+		T(send(fd, buf, 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+		T(connect(fd, SA(&a), a.len));
+		T(connect(fd, SA(&a), a.len));
+		say_names();
+		say_error();
+		let_go();
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	SERVER
+	{
+		fd = accept_one();
+		T(fcntl(fd, F_GETFL) & O_NONBLOCK);
+		T(fcntl(fd, F_GETFD));
+		T(send(fd, "welcome", 7, 0));
+	}
+}
+
+/* The client speaks first, before and after its peer has accepted. */
+SCRIPT(client_first)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "early", 5, 0));
+		T(write(fd, ", later", 7));
+	}
+	SERVER
+	{
+		let_go();
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 12, MSG_WAITALL));
+		T(send(fd, "welcome", 7, 0));
+		READ(buf, recv(fd, buf, 12, 0));
+		T(recv(fd, buf, 12, 0));
+	}
+	CLIENT
+	{
+		READ(buf, recv(fd, buf, 7, MSG_WAITALL));
+		T(send(fd, "thanks", 6, 0));
+		T(shutdown(fd, SHUT_WR));
+		T(recv(fd, buf, 1, 0));
+	}
+}
+
+SCRIPT(server_first)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		READ(buf, recv(fd, buf, 8, MSG_WAITALL));
+		T(send(fd, "thanks", 6, 0));
+		READ(buf, recv(fd, buf, 80, 0));
+	}
+	SERVER
+	{
+		fd = accept_one();
+		T(send(fd, "greeting", 8, 0));
+		READ(buf, recv(fd, buf, 80, 0));
+		T(close(fd));
+	}
+}
+
+/* Says all at once and is gone: the other side reads it in its own time. */
+SCRIPT(say_and_go)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "hello and goodbye", 17, 0));
+		T(close(fd));
+	}
+	SERVER
+	{
+		fd = accept_one();
+		rest();
+		drain();
+	}
+}
+
+SCRIPT(nobody_there)
+{
+	struct address a;
+
+	open_port();
+	SERVER { close(listener); }
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		say_error();
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(recv(fd, buf, 1, MSG_DONTWAIT));
+		T(close(fd));
+
+		fd = tcp_socket(SOCK_NONBLOCK);
+		T(connect(fd, SA(&a), a.len));
+		nap(20);
+		ready(POLLIN | POLLOUT | POLLRDHUP, 1000);
+		say_error();
+		say_error();
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(recv(fd, buf, 1, 0));
+		T(close(fd));
+
+		fd = tcp_socket(SOCK_NONBLOCK);
+		T(connect(fd, SA(&a), a.len));
+		nap(20);
+		T(connect(fd, SA(&a), a.len));
+		T(connect(fd, SA(&a), a.len));
+		nap(20);
+		T(recv(fd, buf, 1, 0));
+		T(recv(fd, buf, 1, 0));
+		say_names();
+		T(close(fd));
+	}
+}
+
+/* poll(2), SO_ERROR, then the protocol. */
+SCRIPT(by_poll)
+{
+	open_port();
+	CLIENT
+	{
+		let_go();
+		begin_nonblocking();
+		T(fcntl(fd, F_GETFD));
+		ready(POLLOUT, 3000);
+		say_error();
+		say_names();
+		T(send(fd, "hello", 5, 0));
+		ready(POLLIN, 5000);
+		READ(buf, recv(fd, buf, 80, 0));
+		T(recv(fd, buf, 80, 0));
+		ready(POLLIN, 0);
+		ready(POLLOUT, 0);
+		put_number(0);
+	}
+	SERVER
+	{
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome", 7, 0));
+		get_number();
+	}
+}
+
+SCRIPT(by_select)
+{
+	fd_set in, set;
+	struct timeval limit = {3, 0};
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		begin_nonblocking();
+		FD_ZERO(&set);
+		FD_SET(fd, &set);
+		T(select(fd + 1, NULL, &set, NULL, &limit));
+		say("  %d", FD_ISSET(fd, &set));
+		say_error();
+		T(write(fd, "hello", 5));
+		FD_ZERO(&in);
+		FD_SET(fd, &in);
+		limit = (struct timeval){5, 0};
+		T(select(fd + 1, &in, NULL, NULL, &limit));
+		say("  %d, time left %s", FD_ISSET(fd, &in), limit.tv_sec > 0 ? "yes" : "no");
+		READ(buf, read(fd, buf, 80));
+		put_number(0);
+	}
+	SERVER
+	{
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome", 7, 0));
+		get_number();
+	}
+}
+
+static void by_epoll(uint32_t flags)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | flags, .data.u64 = 4711};
+	int ep = -1, n;
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		ep = MUST(epoll_create1(0));
+		begin_nonblocking();
+		T(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e));
+		e.events = 0;
+		n = MUST(epoll_wait(ep, &e, 1, 3000));
+		say("%d %s data %d", n, events_name(e.events), (int)e.data.u64);
+		say_error();
+		T(write(fd, "hello", 5));
+		for (int rounds = 0; rounds < 1000; rounds++) {
+			n = MUST(epoll_wait(ep, &e, 1, 3000));
+			if (n == 0 || (e.events & EPOLLIN))
+				break;
+			nap(5);
+		}
+		say("%d %s", n, e.events & EPOLLIN ? "IN" : "");
+		READ(buf, read(fd, buf, 80));
+		put_number(0);
+	}
+	SERVER
+	{
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome", 7, 0));
+		get_number();
+	}
+}
+
+SCRIPT(by_epoll_level)
+{
+	by_epoll(0);
+}
+
+SCRIPT(by_epoll_edge)
+{
+	by_epoll(EPOLLET);
+}
+
+/* A second connect(2) collects the result of the first. */
+SCRIPT(twice)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		begin_nonblocking();
+		nap(20);
+		a = loopback(port);
+		T(connect(fd, SA(&a), a.len));
+		T(connect(fd, SA(&a), a.len));
+		nonblocking(false);
+		T(write(fd, "hello", 5));
+		READ(buf, read(fd, buf, 80));
+	}
+	SERVER
+	{
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome", 7, 0));
+	}
+}
+
+/* An attempt that goes nowhere for now: the queue of the listener is full. */
+SCRIPT(under_way)
+{
+	struct address a;
+	int filler[3];
+
+	open_port();
+	SERVER { MUST(listen(listener, 0)); }
+	CLIENT
+	{
+		a = loopback(port);
+		/* A listener with backlog 0 takes one; the next stays in SYN-SENT. The fillers are plain Unix to us. */
+		for (int i = 0; i < 3; i++) {
+			filler[i] = tcp_socket(SOCK_NONBLOCK);
+			connect(filler[i], SA(&a), a.len);
+			nap(5);
+		}
+		begin_nonblocking();
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(recv(fd, buf, 1, 0));
+		ready(POLLIN | POLLOUT | POLLRDHUP, 100);
+		say_error();
+		say_names();
+		T(shutdown(fd, SHUT_WR));
+		ready(POLLIN | POLLOUT | POLLRDHUP, 0);
+		T(close(fd));
+		for (int i = 0; i < 3; i++)
+			close(filler[i]);
+	}
+}
+
+/* Left and connected again. */
+SCRIPT(disconnect)
+{
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct address a;
+
+	link_up();
+	CLIENT
+	{
+		T(send(fd, "bye", 3, 0));
+		nap(20);
+		T(connect(fd, &none, sizeof none));
+		say_names();
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(recv(fd, buf, 1, MSG_DONTWAIT));
+		ready(POLLIN | POLLOUT | POLLRDHUP, 0);
+		say_error();
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 3, MSG_DONTWAIT));
+		T(recv(fd, buf, 3, 0));
+		T(recv(fd, buf, 3, 0));
+		close(fd);
+	}
+	CLIENT
+	{
+		let_go();
+		a = loopback(port);
+		T(connect(fd, SA(&a), a.len));
+		T(write(fd, "again", 5));
+		READ(buf, read(fd, buf, 80));
+	}
+	SERVER
+	{
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome back", 12, 0));
+	}
+}
+
+/* accept(2): nothing there, flags, options inherited from the listener. */
+SCRIPT(accepting)
+{
+	struct address a = {.len = sizeof a.storage};
+	struct timeval t = {0, 500000}, seen = {0};
+	int value = 1, again = -1;
+	socklen_t len = sizeof value;
+
+	open_port();
+	SERVER
+	{
+		MUST(fcntl(listener, F_SETFL, O_NONBLOCK));
+		T(accept(listener, NULL, NULL));
+		T(accept4(listener, NULL, NULL, SOCK_NONBLOCK));
+		T(accept4(listener, NULL, NULL, 0x40000));
+		T(setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value));
+		T(setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &value, sizeof value));
+		T(setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
+		value = 77;
+		T(setsockopt(listener, IPPROTO_TCP, TCP_KEEPIDLE, &value, sizeof value));
+		fd = listener;
+		ready(POLLIN, 0);
+	}
+	CLIENT
+	{
+		struct address to = loopback(port);
+
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&to), to.len));
+	}
+	SERVER
+	{
+		let_go();
+		ready(POLLIN, 1000);
+		MUST(fcntl(listener, F_SETFL, 0)); /* the one in vain may be followed by its second only after a while */
+		turn_away();
+		fd = MUST(accept4(listener, SA(&a), &a.len, SOCK_NONBLOCK | SOCK_CLOEXEC));
+		say("  family %d, length %u", a.storage.ss_family, a.len);
+		T((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+		T(fcntl(fd, F_GETFD));
+		T(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &again, &len));
+		say("  SO_KEEPALIVE %d", again);
+		T(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &again, &len));
+		say("  TCP_NODELAY %d", again);
+		T(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &again, &len));
+		say("  TCP_KEEPIDLE %d", again);
+		len = sizeof seen;
+		T(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &seen, &len));
+		say("  SO_RCVTIMEO %ld.%06ld", (long)seen.tv_sec, (long)seen.tv_usec);
+		MUST(fcntl(fd, F_SETFL, 0));
+		READ(buf, recv(fd, buf, 80, 0));
+		TIMED(490, 510, T(recv(fd, buf, 80, 0)));
+	}
+	CLIENT { T(send(fd, "hello", 5, 0)); }
+}
+
+/* Readiness of what was just accepted, before and after the first byte. */
+SCRIPT(first_readiness)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		let_go();
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		ready(POLLIN, 0);
+		ready(POLLOUT, 1000);
+		put_number(0);
+		get_number();
+		T(send(fd, "hello", 5, 0));
+		ready(POLLIN, 4000);
+		READ(buf, recv(fd, buf, 80, 0));
+	}
+	SERVER
+	{
+		get_number();
+		fd = accept_one();
+		ready(POLLIN, 100);
+		ready(POLLOUT, 1000);
+		T(recv(fd, buf, 80, MSG_DONTWAIT));
+		put_number(0);
+		ready(POLLIN, 4000);
+		READ(buf, recv(fd, buf, 80, 0));
+		T(send(fd, "welcome", 7, 0));
+	}
+}
+
+DUET_MAIN(PLAY(blocking), PLAY(client_first), PLAY(server_first), PLAY(say_and_go), PLAY(nobody_there), PLAY(by_poll),
+	  PLAY(by_select), PLAY(by_epoll_level), PLAY(by_epoll_edge), PLAY(twice), PLAY(under_way), PLAY(disconnect),
+	  PLAY(accepting), PLAY(first_readiness))
