@@ -35,7 +35,7 @@ SCRIPT(level)
 	{
 		watch(EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
 		events(0);
-		TIMED(190, 210, T((events(200), 0)));
+		TIMED(190, 210, events(200));
 		let_go();
 		events(5000);
 		events(0);
@@ -76,7 +76,7 @@ SCRIPT(level)
 		nap(20);
 		events(0);
 		watch(EPOLL_CTL_MOD, 0);
-		events(0);
+		events(1000);
 		watch(EPOLL_CTL_DEL, 0);
 		events(0);
 	}
@@ -152,9 +152,9 @@ SCRIPT(edge_idle)
 	{
 		nonblocking(true);
 		watch(EPOLL_CTL_ADD, EPOLLIN | EPOLLET);
-		TIMED(290, 310, T((events(300), 0)));
+		TIMED(290, 310, events(300));
 		T(recv(fd, buf, 100, 0));
-		TIMED(190, 210, T((events(200), 0)));
+		TIMED(190, 210, events(200));
 	}
 }
 
@@ -201,7 +201,7 @@ SCRIPT(exclusive)
 	SERVER
 	{
 		watch(EPOLL_CTL_ADD, EPOLLIN | EPOLLEXCLUSIVE);
-		TIMED(190, 210, T((events(200), 0)));
+		TIMED(190, 210, events(200));
 		watch(EPOLL_CTL_MOD, EPOLLIN | EPOLLEXCLUSIVE);
 		watch(EPOLL_CTL_MOD, EPOLLIN);
 		watch(EPOLL_CTL_ADD, EPOLLIN);

@@ -73,15 +73,15 @@ static void steps(void)
 		rest();
 		ready(ALL, 0);
 		ready(POLLIN, 0);
-		TIMED(240, 260, T(ready(POLLIN, 250)));
+		TIMED(240, 260, ready(POLLIN, 250));
 		chosen(true, false, 0);
 		chosen(true, true, 1000);
-		TIMED(240, 260, T((chosen(true, false, 250), 0)));
+		TIMED(240, 260, chosen(true, false, 250));
 		chosen_p(true, 150, 0);
-		TIMED(140, 160, T(polled_p(POLLIN | POLLRDHUP, 150, false)));
+		TIMED(140, 160, polled_p(POLLIN | POLLRDHUP, 150, false));
 		ready(0, 100);
 		let_go();
-		TIMED(100, 250, T(ready(POLLIN, 5000)));
+		TIMED(100, 250, ready(POLLIN, 5000));
 		nap(10);
 		ready(ALL, 0);
 	}
@@ -181,20 +181,20 @@ SCRIPT(signals)
 		sigaddset(&alarms, SIGALRM);
 		catch_signal(SIGALRM, SA_RESTART);
 		alarm_in(200);
-		TIMED(190, 210, T(ready(POLLIN, 3000)));
+		TIMED(190, 210, ready(POLLIN, 3000));
 		alarm_in(200);
-		TIMED(190, 210, T((chosen(true, false, 3000), 0)));
+		TIMED(190, 210, chosen(true, false, 3000));
 		MUST(sigprocmask(SIG_BLOCK, &alarms, NULL));
 		alarm_in(100);
-		TIMED(240, 260, T(polled_p(POLLIN, 250, false)));
+		TIMED(240, 260, polled_p(POLLIN, 250, false));
 		say("  signals %d", (int)caught);
-		TIMED(0, 20, T(polled_p(POLLIN, 3000, true)));
-		say("  signals %d", (int)caught);
-		alarm_in(150);
-		TIMED(140, 160, T((chosen_p(true, 3000, 1), 0)));
+		TIMED(0, 20, polled_p(POLLIN, 3000, true));
 		say("  signals %d", (int)caught);
 		alarm_in(150);
-		TIMED(240, 260, T((chosen_p(true, 250, 0), 0)));
+		TIMED(140, 160, chosen_p(true, 3000, 1));
+		say("  signals %d", (int)caught);
+		alarm_in(150);
+		TIMED(240, 260, chosen_p(true, 250, 0));
 		say("  signals %d", (int)caught);
 	}
 }
@@ -262,10 +262,7 @@ SCRIPT(room)
 	CLIENT
 	{
 		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
-		while (send(fd, buf, 10000, MSG_DONTWAIT) > 0)
-			;
-		while (send(fd, buf, 1, MSG_DONTWAIT) > 0)
-			;
+		fill_up(0);
 		ready(POLLOUT, 150);
 		ready(ALL, 0);
 		chosen(true, true, 100);

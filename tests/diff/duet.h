@@ -121,19 +121,22 @@ DUET long now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Do it and say it, and whether it took LOW ms at least and not far longer than HIGH: the machine may be busy. */
-#define TIMED(low, high, ...) duet_timed(now_ms(), low, high, T(__VA_ARGS__))
-DUET long duet_timed(long started, long low, long high, long result)
+/* Do it, and say whether it took LOW ms at least and not far longer than HIGH: the machine may be busy. */
+#define TIMED(low, high, ...)                                                                                          \
+	do {                                                                                                           \
+		long started_ = now_ms();                                                                              \
+		__VA_ARGS__;                                                                                           \
+		duet_timed(now_ms() - started_, low, high);                                                            \
+	} while (0)
+DUET void duet_timed(long passed, long low, long high)
 {
-	long passed = now_ms() - started;
 	int saved = errno;
 
 	if (passed < low || passed > high + 1500)
-		say("took %ld ms, not %ld to %ld", passed, low, high);
+		say("  took %ld ms, not %ld to %ld", passed, low, high);
 	else
-		say("in time");
+		say("  in time");
 	errno = saved;
-	return result;
 }
 
 /* FNV-1a, continued from DIGEST (0 to begin). */
@@ -353,10 +356,14 @@ DUET int accept_one(void)
 	return MUST(accept(listener, NULL, NULL));
 }
 
-/* Both are connected, a byte has gone each way and whatever there was to settle is settled. */
+/*
+ * Both are connected, a byte has gone each way and whatever there was to settle is settled.  Without Nagle's algorithm:
+ * what is sent has arrived when it is the other side's turn, and does not wait for an acknowledgement.
+ */
 DUET void link_up(void)
 {
 	char byte = 0;
+	int on = 1;
 
 	open_port();
 	if (is_client) {
@@ -371,6 +378,7 @@ DUET void link_up(void)
 		assert_int_equal(write(fd, "!", 1), 1);
 	}
 	assert_int_equal(byte, '!');
+	MUST(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
 	BOTH say("linked");
 }
 
@@ -424,6 +432,32 @@ DUET void alarm_in(long ms)
 	struct itimerval t = {.it_value = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000}};
 
 	MUST(setitimer(ITIMER_REAL, &t, NULL));
+}
+
+/*
+ * Until the kernel takes nothing more, of whatever size: bytes of the pattern from AT on.  Returns where it stopped.
+ * Both kernels' buffers are full then, and stay so until the other side reads.
+ */
+DUET size_t fill_up(size_t at)
+{
+	size_t piece = 10007;
+
+	for (int idle = 0; idle < 4;) {
+		ssize_t n;
+
+		fill(buf, piece, at);
+		n = send(fd, buf, piece, MSG_DONTWAIT);
+		if (n > 0) {
+			at += (size_t)n;
+			idle = 0;
+		} else if (piece > 1) {
+			piece = piece > 100 ? 100 : 1;
+		} else {
+			idle++;
+			nap(15);
+		}
+	}
+	return at;
 }
 
 #define SCRIPT(name) static void name(__attribute__((unused)) void **state)
