@@ -203,6 +203,24 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 	return false;
 }
 
+/*
+ * A read that never came back to say so (siglongjmp(3), cancellation) took GOT bytes.  A beat may go that way when it
+ * comes at the moment of the signal; program bytes may not.
+ */
+static bool recover_rx(struct hf_slot *slot, int fd, uint64_t got)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_rx rx = wrap->rx;
+	struct hf_rx_news news;
+
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->rx_scratched == 0 || got > 2 * HF_RX_OVERHEAD_MOST ||
+	    !hf_rx_recover(&rx, wrap->rx_scratch, wrap->rx_scratched, (size_t)got, &news))
+		return false;
+	wrap->rx = rx;
+	wrap->rx_raw += got;
+	return hf_wrap_news(slot, fd, &news);
+}
+
 /* bytes_received counts what came, SIOCINQ what of it waits; a FIN of the peer's counts one (measured). */
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 {
@@ -217,7 +235,9 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 	taken = info.bytes_received - (uint64_t)waiting;
 	fin = info.state == TCP_CLOSE_WAIT || info.state == TCP_LAST_ACK || info.state == TCP_CLOSING ||
 	      info.state == TCP_CLOSE;
-	return taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1);
+	if (taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1))
+		return true;
+	return taken > wrap->rx_raw && recover_rx(slot, fd, taken - wrap->rx_raw - (fin ? 1 : 0));
 }
 
 /*
@@ -353,9 +373,10 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	uint8_t *scratch = wrap->rx_scratch;
 	struct hf_rx_news news;
 	int waiting = 0;
+	char byte;
 	long got;
 
 	for (;;) {
@@ -364,10 +385,11 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (hf_rx_open(&wrap->rx) > 0) {
 			if (hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
 				return 1;
-			got = hf_sys_recvfrom(fd, scratch, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+			got = hf_sys_recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
 		}
-		got = hf_sys_recvfrom(fd, scratch, hf_rx_overhead(&wrap->rx), MSG_DONTWAIT, NULL, NULL);
+		wrap->rx_scratched = (uint32_t)hf_rx_overhead(&wrap->rx);
+		got = hf_sys_recvfrom(fd, scratch, wrap->rx_scratched, MSG_DONTWAIT, NULL, NULL);
 		/* Behind the peer's FIN its beats go on: unread at close() they would be answered by a reset. */
 		if (got <= 0 && wrap->rx.fin)
 			return 1;

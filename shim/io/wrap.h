@@ -53,6 +53,9 @@ struct hf_wrap {
 	/* rx */
 	struct hf_rx rx;
 	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
+	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
+	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
+	uint32_t rx_scratched; /* how many it asked for there */
 	uint32_t hello_have;
 	uint8_t hello_in[HF_HELLO_MOST];
 
