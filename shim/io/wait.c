@@ -15,7 +15,7 @@ enum { MOST_TOUCHED = 1024 };
 
 static void touch_fds(const struct pollfd *fds, nfds_t count)
 {
-	if (!hf_on() || fds == NULL)
+	if (!hf_on() || hf_wild(fds))
 		return;
 	for (nfds_t i = 0; i < count && i < MOST_TOUCHED; i++)
 		if (fds[i].fd >= 0)
@@ -181,7 +181,8 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot != NULL && (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)) != 0)
+		if (slot != NULL && (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) &
+				     (fds[i].events | POLLHUP)) != 0)
 			return true;
 	}
 	return false;
@@ -237,7 +238,7 @@ int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(fds != NULL && any_wrapped(fds, count)))
+	if (hf_unlikely(!hf_wild(fds) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
 	return hf_real.poll(fds, count, timeout);
 }
@@ -259,7 +260,7 @@ int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, c
 {
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(fds != NULL && hf_sane(timeout) && any_wrapped(fds, count)))
+	if (hf_unlikely(!hf_wild(fds) && hf_sane(timeout) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout, mask);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }

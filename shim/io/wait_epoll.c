@@ -135,16 +135,21 @@ static bool traced(int epfd, const struct epoll_event *event, struct registratio
 
 	(void)hf_turn_take(&owner, hf_turn_me(), -1);
 	r = overflowed ? NULL : find(epfd, event->data.u64, false);
-	found = r != NULL && !r->shared && current(r);
-	if (found) {
+	found = r != NULL && !r->shared && (current(r) || HF_FD_KIND(r->entry) == HF_FD_SLOT);
+	if (found && current(r))
 		r->entry = hf_fdmap_get(r->fd);
+	if (found)
 		*out = *r;
-	}
 	hf_turn_end(&owner);
 	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
 		return false;
 	slot = hf_slot_of(out->entry);
-	return slot != NULL && (hf_wrap_of(slot) != NULL || hf_sieve_stale(sieve));
+	if (slot == NULL || (hf_wrap_of(slot) == NULL && !hf_sieve_stale(sieve)))
+		return false;
+	/* The number has been closed, but a duplicate keeps the connection and with it the registration (epoll(7)). */
+	if (hf_fdmap_get(out->fd) != out->entry)
+		out->fd = atomic_load(&slot->fd);
+	return out->fd >= 0 && hf_fdmap_get(out->fd) == out->entry;
 }
 
 /*

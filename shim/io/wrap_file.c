@@ -193,10 +193,10 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 		return 0;
 	for (;;) {
 		struct iovec one = {&byte, 1};
-		bool nonblocking = (flags & 2U) != 0 || hf_nonblocking(in, 0);
 
-		/* Waits for the handshake, for headers and for the first byte, as a read would. */
-		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK | (nonblocking ? MSG_DONTWAIT : 0), plain);
+		/* Waits for the handshake, for headers and for the first byte, as a read would: SPLICE_F_NONBLOCK
+		 * is about the pipe (splice(2)). */
+		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK, plain);
 		if (*plain || result <= 0)
 			return result;
 		if (!hf_wrap_take_rx(slot, in, me, -1)) {

@@ -188,6 +188,11 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			*result = hf_broken_pipe(me, flags);
 			return false;
 		}
+		/* Not connected yet: as native, nothing is taken. */
+		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT && hf_nonblocking(fd, flags)) {
+			errno = EAGAIN;
+			return false;
+		}
 		if (!hf_wrap_take_tx(slot, fd, me, 20))
 			continue;
 		/* It may have become ON while we waited for the turn. */
@@ -224,8 +229,8 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	size_t total;
 
 	*plain = wrap == NULL || count > IOV_MAX || hf_wild(iov);
-	for (size_t i = 0; i < count && !*plain && count > 1; i++)
-		*plain = (ssize_t)iov[i].iov_len < 0;
+	for (size_t i = 0; i < count && !*plain; i++)
+		*plain = hf_endless(iov[i].iov_len);
 	if (*plain || (total = hf_iov_total(iov, count)) == 0) {
 		*plain = true; /* the kernel refuses it, or does nothing */
 		return 0;
