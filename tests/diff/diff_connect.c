@@ -435,6 +435,7 @@ SCRIPT(accepting)
 		TIMED(490, 510, T(recv(fd, buf, 80, 0)));
 	}
 	CLIENT { T(send(fd, "hello", 5, 0)); }
+	BOTH say("done");
 }
 
 /* Readiness of what was just accepted, before and after the first byte. */

@@ -442,7 +442,7 @@ DUET size_t fill_up(size_t at)
 {
 	size_t piece = 10007;
 
-	for (int idle = 0; idle < 4;) {
+	for (int idle = 0; idle < 16;) {
 		ssize_t n;
 
 		fill(buf, piece, at);
@@ -454,7 +454,7 @@ DUET size_t fill_up(size_t at)
 			piece = piece > 100 ? 100 : 1;
 		} else {
 			idle++;
-			nap(15);
+			nap(40); /* the peer's kernel takes a little more now and then */
 		}
 	}
 	return at;
