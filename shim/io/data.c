@@ -63,6 +63,9 @@ static ssize_t receive(struct hf_slot *slot, int fd, const struct iovec *iov, si
 	    (flags & (MSG_ERRQUEUE | MSG_OOB)) != 0)
 		return hf_wrap_recv(slot, fd, iov, count, flags, plain);
 	got = hf_wrap_recv(slot, fd, &one, 1, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK, plain);
+	/* One wait, whatever ends it, and the kernel is done. */
+	if (got < 0 && !*plain && (errno == EINTR || (errno == EAGAIN && !hf_nonblocking(fd, flags))))
+		return 0;
 	return got > 0 ? 0 : got;
 }
 
@@ -387,7 +390,10 @@ ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, uns
 {
 	int refused;
 
-	/* One end is a pipe (splice(2)), so at most one is a connection. */
+	/* One end is a pipe (splice(2)), so at most one is a connection; and a connection has no positions. */
+	hf_real_ready();
+	if (in_at != NULL || out_at != NULL)
+		return hf_real.splice(in, in_at, out, out_at, size, flags);
 	if (hf_gate(in, HF_READS, &refused) != NULL)
 		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags),
 			   hf_wrap_splice_in(slot_, in, out, out_at, size, flags, &plain_));

@@ -13,9 +13,15 @@
 /* Waits on more descriptors than this are those of a program that has used them one by one before. */
 enum { MOST_TOUCHED = 1024 };
 
+/* The kernel's to refuse, if not: before we have read any of it. */
+static bool readable(const struct pollfd *fds, nfds_t count)
+{
+	return !hf_wild(fds) && count <= HF_FDMAP_MAX;
+}
+
 static void touch_fds(const struct pollfd *fds, nfds_t count)
 {
-	if (!hf_on() || hf_wild(fds))
+	if (!hf_on() || !readable(fds, count))
 		return;
 	for (nfds_t i = 0; i < count && i < MOST_TOUCHED; i++)
 		if (fds[i].fd >= 0)
@@ -238,7 +244,7 @@ int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(!hf_wild(fds) && any_wrapped(fds, count)))
+	if (hf_unlikely(readable(fds, count) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
 	return hf_real.poll(fds, count, timeout);
 }
@@ -260,7 +266,7 @@ int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, c
 {
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(!hf_wild(fds) && hf_sane(timeout) && any_wrapped(fds, count)))
+	if (hf_unlikely(readable(fds, count) && hf_sane(timeout) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout, mask);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }

@@ -107,8 +107,8 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 static bool any_wild(const struct iovec *iov, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (iov[i].iov_len != 0 && hf_wild(iov[i].iov_base))
-			return true;
+		if (iov[i].iov_len != 0 && (hf_wild(iov[i].iov_base) || (intptr_t)iov[i].iov_base < 0))
+			return true; /* below the first page, or the kernel's half */
 	return false;
 }
 
