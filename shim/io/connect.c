@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/gate.h"
+#include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/socket.h"
 #include "watch/watch.h"
@@ -115,20 +116,39 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 	return result;
 }
 
+/* The program has been connected, whatever becomes of the handshake: as native, the first call that asks for the
+ * result of an attempt gets it and every other EISCONN (connect(2)). */
+static bool shaking(struct hf_slot *slot, int fd, const struct sockaddr *addr, int *result)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
+
+	if ((phase != HF_PHASE_HELLO && phase != HF_PHASE_REDIAL) || addr->sa_family == AF_UNSPEC)
+		return false;
+	*result = atomic_load(&slot->connecting) != 0 ? 0 : -1;
+	if (*result == 0)
+		hf_unbound(slot, fd);
+	else
+		errno = EISCONN;
+	return true;
+}
+
 int hf_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	hf_fd_entry entry;
 	struct hf_slot *slot;
-	int refused;
+	int refused, result;
 
 	hf_real_ready();
 	entry = hf_fdmap_get(fd);
-	if (!hf_on() || addr == NULL || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
+	if (!hf_on() || hf_wild(addr) || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
 	    hf_proc_borrowed() || !tcp_socket(fd, entry))
 		return hf_real.connect(fd, addr, len);
 	/* Fresh from socket(2): nothing to look at. */
 	refused = 0;
 	slot = entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) ? NULL : hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused == 0 && shaking(slot, fd, addr, &result))
+		return result;
 	if (slot != NULL && refused == 0 && !attempt_over(slot, fd))
 		return connect_again(slot, fd, addr, len);
 	/* A non-blocking attempt that we ended: collected by this call, unless SO_ERROR has told. */

@@ -150,6 +150,8 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 			revents &= (short)~HF_READABLE;
 	}
+	if ((revents & POLLERR) != 0 && hf_wrap_parted(slot))
+		revents &= (short)~POLLERR;
 	if (revents != 0)
 		revents = (short)(revents | (hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP)));
 	return revents;

@@ -160,6 +160,9 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead);
 /* Whether both directions have ended, as far as hf_wrap_ends() sees: natively the socket would be closed (ENOTCONN). */
 bool hf_wrap_over(struct hf_slot *slot, int fd);
 
+/* Whether the peer has said BYE and we will write no more: a reset after that is the answer to a beat. */
+bool hf_wrap_parted(struct hf_slot *slot);
+
 /* What SIOCOUTQ should say: bytes of the program's, headers between them included, that the peer has not acknowledged;
  * OUTQ is the kernel's answer. */
 int hf_wrap_outq(struct hf_slot *slot, int outq);

@@ -144,6 +144,13 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
 		       (in && out ? POLLHUP : 0));
 }
 
+bool hf_wrap_parted(struct hf_slot *slot)
+{
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && wrap->rx.bye && written_out(wrap);
+}
+
 bool hf_wrap_over(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);

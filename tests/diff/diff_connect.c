@@ -37,9 +37,9 @@ SCRIPT(blocking)
 		a = loopback(port);
 		fd = tcp_socket(0);
 		say_names();
-		T(shutdown(fd, SHUT_WR));
 		T(recv(fd, buf, 1, MSG_DONTWAIT));
 		T(send(fd, buf, 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+		say_error();
 		T(connect(fd, SA(&a), a.len));
 		T(connect(fd, SA(&a), a.len));
 		say_names();
@@ -53,6 +53,32 @@ SCRIPT(blocking)
 		T(fcntl(fd, F_GETFL) & O_NONBLOCK);
 		T(fcntl(fd, F_GETFD));
 		T(send(fd, "welcome", 7, 0));
+	}
+}
+
+/* Shut for writing before it is connected: it cannot say a word then, and so no HELLO either. */
+SCRIPT(shut_before)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(shutdown(fd, SHUT_WR));
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		let_go();
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	SERVER
+	{
+		fd = MUST(accept(listener, NULL, NULL));
+		T(send(fd, "welcome", 7, 0));
+		rest();
+		rest();
+		T(recv(fd, buf, 10, MSG_DONTWAIT));
 	}
 }
 
@@ -472,6 +498,6 @@ SCRIPT(first_readiness)
 	}
 }
 
-DUET_MAIN(PLAY(blocking), PLAY(client_first), PLAY(server_first), PLAY(say_and_go), PLAY(nobody_there), PLAY(by_poll),
+DUET_MAIN(PLAY(blocking), PLAY(shut_before), PLAY(client_first), PLAY(server_first), PLAY(say_and_go), PLAY(nobody_there), PLAY(by_poll),
 	  PLAY(by_select), PLAY(by_epoll_level), PLAY(by_epoll_edge), PLAY(twice), PLAY(under_way), PLAY(disconnect),
 	  PLAY(accepting), PLAY(first_readiness))
