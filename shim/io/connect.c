@@ -78,9 +78,13 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 	int result = hf_real.connect(fd, addr, len);
 	int error = errno;
 
+	/* The second connection, after a plain peer turned the first away, was ours to make: the program's has succeeded. */
+	if (result < 0 && error == EISCONN && atomic_load(&slot->collected) == 0)
+		result = 0;
 	if (result == 0 && addr->sa_family == AF_UNSPEC)
 		leave(slot, fd);
 	else if (result == 0) {
+		atomic_store(&slot->collected, 1);
 		hf_unbound(slot, fd);
 		hf_wrap_connected(slot, fd);
 	} else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
@@ -106,8 +110,10 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 			slot = hf_adopt(fd, true, result < 0, addr, len);
 		else if (slot != NULL && result == 0)
 			hf_unbound(slot, fd);
-		if (slot != NULL && result == 0)
+		if (slot != NULL && result == 0) {
+			atomic_store(&slot->collected, 1);
 			hf_wrap_connected(slot, fd);
+		}
 	} else if (slot != NULL) {
 		hf_unbound(slot, fd);
 		hf_disown(fd, slot);
@@ -125,7 +131,7 @@ static bool shaking(struct hf_slot *slot, int fd, const struct sockaddr *addr, i
 
 	if ((phase != HF_PHASE_HELLO && phase != HF_PHASE_REDIAL) || addr->sa_family == AF_UNSPEC)
 		return false;
-	*result = atomic_load(&slot->connecting) != 0 ? 0 : -1;
+	*result = atomic_exchange(&slot->collected, 1) == 0 ? 0 : -1;
 	if (*result == 0)
 		hf_unbound(slot, fd);
 	else

@@ -97,7 +97,7 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	if (!hf_wrap_take_tx(slot, fd, me, -1))
 		return HF_SHAKE_FAILED;
 	/* The program has had the result of its connect(2); so has the kernel's socket to have given it. */
-	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL && atomic_load(&slot->connecting) == 0 &&
+	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL && atomic_load(&slot->collected) != 0 &&
 	    state_of(fd) == TCP_ESTABLISHED)
 		(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
 	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
