@@ -210,13 +210,13 @@ static int wait_again(enum flavour flavour, int epfd, struct epoll_event *events
 		return hf_real.epoll_pwait2(epfd, events, room, left, mask);
 	if (ms > INT32_MAX)
 		ms = INT32_MAX;
-	if (flavour == PWAIT)
+	if (flavour == PWAIT || mask != NULL)
 		return hf_real.epoll_pwait(epfd, events, room, (int)ms, mask);
 	return hf_real.epoll_wait(epfd, events, room, (int)ms);
 }
 
-static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
-		       const struct timespec *timeout, const sigset_t *mask)
+static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
+		   const sigset_t *mask)
 {
 	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
@@ -238,6 +238,19 @@ static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *event
 		if (timeout != NULL)
 			limit = hf_left(until, &left);
 	}
+}
+
+static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
+		       const struct timespec *timeout, const sigset_t *mask)
+{
+	struct hf_quiet quiet;
+	int count;
+
+	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
+		return wait_on(flavour, epfd, events, room, timeout, mask);
+	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
+	hf_quiet_end(&quiet);
+	return count;
 }
 
 static struct timespec milliseconds(int timeout)
