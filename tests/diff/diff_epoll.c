@@ -120,6 +120,7 @@ SCRIPT(edge)
 		T(send(fd, "ghi", 3, 0));
 		rest();
 	}
+	BOTH say("drained");
 	/* What was left unread is told again when more comes. */
 	CLIENT { T(send(fd, "jkl", 3, 0)); }
 	SERVER

@@ -19,7 +19,7 @@ SCRIPT(values)
 {
 	struct timeval t = {0};
 	socklen_t len = sizeof t;
-	char small[2] = "~~";
+	char part[2] = "~~";
 
 	link_up();
 	CLIENT
@@ -65,11 +65,11 @@ SCRIPT(values)
 		/* Short room gets what fits. */
 		len = 2;
 		SET(IPPROTO_TCP, TCP_KEEPIDLE, 0x102);
-		T(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, small, &len));
-		say("  %d %d length %u", small[0], small[1], len);
+		T(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, part, &len));
+		say("  %d %d length %u", part[0], part[1], len);
 		len = 1;
-		T(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, small, &len));
-		say("  %d length %u", small[0], len);
+		T(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, part, &len));
+		say("  %d length %u", part[0], len);
 		T(send(fd, "x", 1, 0));
 	}
 	SERVER { READ(buf, recv(fd, buf, 10, 0)); }

@@ -20,6 +20,7 @@ SCRIPT(receive_limit)
 		TIMED(290, 320, T(read(fd, buf, 10)));
 		TIMED(290, 320, T(recv(fd, buf, 10, MSG_PEEK)));
 		TIMED(0, 50, T(recv(fd, buf, 10, MSG_DONTWAIT)));
+		set_time(SO_RCVTIMEO, 5000);
 		let_go();
 		TIMED(0, 250, READ(buf, recv(fd, buf, 10, 0)));
 	}
@@ -38,10 +39,9 @@ SCRIPT(send_limit)
 {
 	ssize_t n;
 
-	link_up();
+	link_up_small();
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		set_time(SO_SNDTIMEO, 300);
 		fill_up(0);
 		TIMED(290, 330, T(send(fd, buf, 1000, 0)));
@@ -104,10 +104,9 @@ SCRIPT(interrupted_send)
 {
 	ssize_t n;
 
-	link_up();
+	link_up_small();
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		fill_up(0);
 		catch_signal(SIGALRM, 0);
 		alarm_in(200);
@@ -140,7 +139,7 @@ static void jump(int number)
 
 SCRIPT(jump_out)
 {
-	link_up();
+	link_up_small();
 	SERVER
 	{
 		signal(SIGALRM, jump);
@@ -165,7 +164,6 @@ SCRIPT(jump_out)
 	/* Out of a send that waits for room. */
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		fill_up(0);
 		signal(SIGALRM, jump);
 		if (sigsetjmp(out_of_it, 1) == 0) {
@@ -229,7 +227,7 @@ static void cancel(void *(*routine)(void *))
 
 SCRIPT(cancelled)
 {
-	link_up();
+	link_up_small();
 	SERVER
 	{
 		cancel(blocked_recv);
@@ -239,7 +237,6 @@ SCRIPT(cancelled)
 	SERVER { READ(buf, recv(fd, buf, 10, 0)); }
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		cancel(blocked_send);
 	}
 	SERVER

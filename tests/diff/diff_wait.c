@@ -258,10 +258,9 @@ SCRIPT(room)
 {
 	struct pollfd p;
 
-	link_up();
+	link_up_small();
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		fill_up(0);
 		ready(POLLOUT, 150);
 		ready(ALL, 0);

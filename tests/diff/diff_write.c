@@ -345,10 +345,9 @@ SCRIPT(full)
 	struct pollfd p;
 	size_t sent;
 
-	link_up();
+	link_up_small();
 	CLIENT
 	{
-		set_int(SOL_SOCKET, SO_SNDBUF, 20000);
 		sent = fill_up(0);
 		p = (struct pollfd){.fd = fd, .events = POLLOUT | POLLIN};
 		T(poll(&p, 1, 0));
