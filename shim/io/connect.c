@@ -11,6 +11,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 
 static void note(int fd, hf_fd_entry entry)
 {
@@ -122,14 +123,18 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 	return result;
 }
 
-/* The program has been connected, whatever becomes of the handshake: as native, the first call that asks for the
- * result of an attempt gets it and every other EISCONN (connect(2)). */
-static bool shaking(struct hf_slot *slot, int fd, const struct sockaddr *addr, int *result)
+/* The program is connected, though the kernel's socket may not be: a plain peer has turned us away, and we call again. */
+static bool between_calls(const struct hf_wrap *wrap)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
 
-	if ((phase != HF_PHASE_HELLO && phase != HF_PHASE_REDIAL) || addr->sa_family == AF_UNSPEC)
+	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL;
+}
+
+/* As native, the first call that asks for the result of an attempt gets it and every other EISCONN (connect(2)). */
+static bool shaking(struct hf_slot *slot, int fd, const struct sockaddr *addr, int *result)
+{
+	if (!between_calls(hf_wrap_of(slot)) || addr->sa_family == AF_UNSPEC)
 		return false;
 	*result = atomic_exchange(&slot->collected, 1) == 0 ? 0 : -1;
 	if (*result == 0)
@@ -221,6 +226,32 @@ int hf_listen(int fd, int backlog)
 		note(fd, HF_FD_LISTENER);
 	errno = error;
 	return result;
+}
+
+int hf_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	int refused, result, before, error;
+	struct hf_slot *slot;
+	struct hf_wrap *wrap;
+
+	hf_real_ready();
+	before = errno;
+	result = hf_real.getpeername(fd, addr, len);
+	if (hf_likely(result == 0 || errno != ENOTCONN))
+		return result;
+	error = errno;
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	errno = before;
+	if (slot != NULL && wrap == NULL && refused == 0)
+		return hf_real.getpeername(fd, addr, len); /* it may have been connected meanwhile */
+	if (wrap == NULL || !wrap->client || refused != 0 || !between_calls(wrap)) {
+		errno = error;
+		return -1;
+	}
+	memcpy(addr, &wrap->dial, *len < wrap->dial_len ? *len : wrap->dial_len);
+	*len = wrap->dial_len;
+	return 0;
 }
 
 int hf_shutdown(int fd, int how)

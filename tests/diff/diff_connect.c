@@ -247,7 +247,7 @@ SCRIPT(by_select)
 		T(write(fd, "hello", 5));
 		FD_ZERO(&in);
 		FD_SET(fd, &in);
-		limit = (struct timeval){5, 0};
+		limit = (struct timeval){15, 0};
 		T(select(fd + 1, &in, NULL, NULL, &limit));
 		say("  %d, time left %s", FD_ISSET(fd, &in), limit.tv_sec > 0 ? "yes" : "no");
 		READ(buf, read(fd, buf, 80));

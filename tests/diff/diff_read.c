@@ -187,6 +187,7 @@ SCRIPT(peek_much)
 	enum { SIZE = 100000 };
 
 	link_up();
+	SERVER { set_int(SOL_SOCKET, SO_RCVBUF, 400000); }
 	SERVER { let_go(); }
 	CLIENT
 	{
