@@ -79,7 +79,8 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 	int result = hf_real.connect(fd, addr, len);
 	int error = errno;
 
-	/* The second connection, after a plain peer turned the first away, was ours to make: the program's has succeeded. */
+	/* The second connection, after a plain peer turned the first away, was ours to make: the program's has
+	 * succeeded. */
 	if (result < 0 && error == EISCONN && atomic_load(&slot->collected) == 0)
 		result = 0;
 	if (result == 0 && addr->sa_family == AF_UNSPEC)
@@ -123,7 +124,8 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 	return result;
 }
 
-/* The program is connected, though the kernel's socket may not be: a plain peer has turned us away, and we call again. */
+/* The program is connected, though the kernel's socket may not be: a plain peer has turned us away, and we call again.
+ */
 static bool between_calls(const struct hf_wrap *wrap)
 {
 	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;

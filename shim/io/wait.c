@@ -208,8 +208,8 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot != NULL && (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) &
-				     (fds[i].events | POLLHUP)) != 0)
+		if (slot != NULL &&
+		    (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) & (fds[i].events | POLLHUP)) != 0)
 			return true;
 	}
 	return false;

@@ -213,7 +213,8 @@ static bool recover_rx(struct hf_slot *slot, int fd, uint64_t got)
 	struct hf_rx rx = wrap->rx;
 	struct hf_rx_news news;
 
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->rx_scratched == 0 || got > 2 * HF_RX_OVERHEAD_MOST ||
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->rx_scratched == 0 ||
+	    got > HF_RX_OVERHEAD_MOST + HF_BEAT_SIZE ||
 	    !hf_rx_recover(&rx, wrap->rx_scratch, wrap->rx_scratched, (size_t)got, &news))
 		return false;
 	wrap->rx = rx;

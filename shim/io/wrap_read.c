@@ -89,8 +89,7 @@ static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_
 		hf_wrap_fail(slot, EPROTO);
 		return -1;
 	}
-	bytes = hf_rx_squeeze_split(&wrap->rx, wrap->rx_scratch, mine, iov[overhead > 0].iov_base, theirs,
-				    &news);
+	bytes = hf_rx_squeeze_split(&wrap->rx, wrap->rx_scratch, mine, iov[overhead > 0].iov_base, theirs, &news);
 	/* Programs that cleared their buffer first count on the end of what they read being a zero. */
 	if ((size_t)bytes < theirs)
 		memset((char *)iov[overhead > 0].iov_base + bytes, 0, theirs - bytes);

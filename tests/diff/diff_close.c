@@ -114,7 +114,10 @@ SCRIPT(half_server)
 		rest();
 		T(close(fd));
 	}
-	SERVER { T(close(fd)); }
+	SERVER
+	{
+		T(close(fd));
+	}
 }
 
 /* Both have said that they end before either has heard it. */
@@ -138,13 +141,19 @@ SCRIPT(both_at_once)
 		T(shutdown(fd, SHUT_RDWR));
 		say_error();
 	}
-	BOTH { T(close(fd)); }
+	BOTH
+	{
+		T(close(fd));
+	}
 }
 
 SCRIPT(broken_pipe)
 {
 	link_up();
-	SERVER { T(close(fd)); }
+	SERVER
+	{
+		T(close(fd));
+	}
 	CLIENT
 	{
 		rest();
@@ -171,7 +180,10 @@ SCRIPT(broken_pipe)
 SCRIPT(unread)
 {
 	link_up();
-	CLIENT { T(send(fd, "never read", 10, 0)); }
+	CLIENT
+	{
+		T(send(fd, "never read", 10, 0));
+	}
 	SERVER
 	{
 		rest();
@@ -192,7 +204,10 @@ SCRIPT(unread)
 SCRIPT(unread_error)
 {
 	link_up();
-	CLIENT { T(send(fd, "never read", 10, 0)); }
+	CLIENT
+	{
+		T(send(fd, "never read", 10, 0));
+	}
 	SERVER
 	{
 		rest();
@@ -258,7 +273,10 @@ SCRIPT(linger_on)
 		T(send(fd, "last words", 10, 0));
 		TIMED(0, 300, T(close(fd)));
 	}
-	SERVER { drain(); }
+	SERVER
+	{
+		drain();
+	}
 }
 
 /* SHUT_RD: reads to the end, writing goes on, the peer notices nothing. */
@@ -371,7 +389,10 @@ SCRIPT(duplicates)
 		READ(buf, recv(fd, buf, 10, 0));
 		T(close(fd));
 	}
-	CLIENT { T(recv(fd, buf, 10, 0)); }
+	CLIENT
+	{
+		T(recv(fd, buf, 10, 0));
+	}
 }
 
 /* Much is under way when its sender closes: all of it arrives. */
@@ -448,7 +469,8 @@ SCRIPT(filter)
 	}
 }
 
-/* Closed while another step of the peer is still to come: a close is told by the next read, not before what was sent. */
+/* Closed while another step of the peer is still to come: a close is told by the next read, not before what was sent.
+ */
 SCRIPT(bytes_then_close)
 {
 	link_up();

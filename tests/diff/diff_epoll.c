@@ -62,7 +62,10 @@ SCRIPT(level)
 		events(150);
 		watch(EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
 	}
-	CLIENT { T(shutdown(fd, SHUT_WR)); }
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+	}
 	SERVER
 	{
 		events(1000);
@@ -122,13 +125,19 @@ SCRIPT(edge)
 	}
 	BOTH say("drained");
 	/* What was left unread is told again when more comes. */
-	CLIENT { T(send(fd, "jkl", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "jkl", 3, 0));
+	}
 	SERVER
 	{
 		events(1000);
 		READ(buf, recv(fd, buf, 1, 0));
 	}
-	CLIENT { T(send(fd, "mno", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "mno", 3, 0));
+	}
 	SERVER
 	{
 		events(1000);
@@ -137,7 +146,10 @@ SCRIPT(edge)
 		watch(EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 		events(1000);
 	}
-	CLIENT { T(shutdown(fd, SHUT_WR)); }
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+	}
 	SERVER
 	{
 		events(1000);
@@ -167,7 +179,10 @@ SCRIPT(one_shot)
 		watch(EPOLL_CTL_ADD, EPOLLIN | EPOLLONESHOT);
 		events(200);
 	}
-	CLIENT { T(send(fd, "abcdef", 6, 0)); }
+	CLIENT
+	{
+		T(send(fd, "abcdef", 6, 0));
+	}
 	SERVER
 	{
 		events(1000);
@@ -180,7 +195,10 @@ SCRIPT(one_shot)
 		watch(EPOLL_CTL_MOD, EPOLLIN | EPOLLONESHOT);
 		events(200);
 	}
-	CLIENT { T(send(fd, "ghi", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "ghi", 3, 0));
+	}
 	SERVER
 	{
 		rest();
@@ -257,7 +275,10 @@ SCRIPT(others)
 		alarm_in(150);
 		TIMED(140, 160, T(epoll_wait(ep, e, 3, 3000)));
 	}
-	CLIENT { T(send(fd, "abc", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "abc", 3, 0));
+	}
 	SERVER
 	{
 		T(epoll_wait(ep, e, 3, 1000));
@@ -283,7 +304,10 @@ SCRIPT(nested)
 		p = (struct pollfd){.fd = ep, .events = POLLIN};
 		T(poll(&p, 1, 0));
 	}
-	CLIENT { T(send(fd, "abc", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "abc", 3, 0));
+	}
 	SERVER
 	{
 		T(poll(&p, 1, 1000));

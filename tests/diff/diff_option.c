@@ -72,7 +72,10 @@ SCRIPT(values)
 		say("  %d length %u", part[0], len);
 		T(send(fd, "x", 1, 0));
 	}
-	SERVER { READ(buf, recv(fd, buf, 10, 0)); }
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 }
 
 SCRIPT(errors)
@@ -134,7 +137,10 @@ SCRIPT(errors)
 		T(connect(fd, nowhere, a.len));
 		T(send(fd, "unharmed", 8, 0));
 	}
-	CLIENT { READ(buf, recv(fd, buf, 10, 0)); }
+	CLIENT
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 }
 
 SCRIPT(info)
@@ -203,7 +209,10 @@ SCRIPT(urgent)
 	int mark = -1;
 
 	link_up();
-	CLIENT { T(send(fd, "u", 1, MSG_OOB)); }
+	CLIENT
+	{
+		T(send(fd, "u", 1, MSG_OOB));
+	}
 	SERVER
 	{
 		rest();
@@ -230,8 +239,14 @@ SCRIPT(no_urgent)
 		T(recv(fd, buf, 1, MSG_OOB));
 		T(recv(fd, buf, 1, MSG_DONTWAIT));
 	}
-	CLIENT { T(send(fd, "abc", 3, 0)); }
-	SERVER { READ(buf, recv(fd, buf, 10, 0)); }
+	CLIENT
+	{
+		T(send(fd, "abc", 3, 0));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 }
 
 SCRIPT(error_queue)
@@ -242,7 +257,10 @@ SCRIPT(error_queue)
 		.msg_iov = &one, .msg_iovlen = 1, .msg_control = control_data, .msg_controllen = sizeof control_data};
 
 	link_up();
-	CLIENT { T(send(fd, "abc", 3, 0)); }
+	CLIENT
+	{
+		T(send(fd, "abc", 3, 0));
+	}
 	SERVER
 	{
 		rest();
@@ -264,7 +282,10 @@ SCRIPT(zero_copy)
 			say("refused");
 		T(send(fd, "abc", 3, 0));
 	}
-	SERVER { READ(buf, recv(fd, buf, 10, 0)); }
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 }
 
 DUET_MAIN(PLAY(values), PLAY(errors), PLAY(info), PLAY(nonblocking_ways), PLAY(urgent), PLAY(no_urgent),

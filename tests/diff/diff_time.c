@@ -32,7 +32,10 @@ SCRIPT(receive_limit)
 		rest();
 		T(shutdown(fd, SHUT_WR));
 	}
-	SERVER { TIMED(0, 50, T(read(fd, buf, 10))); }
+	SERVER
+	{
+		TIMED(0, 50, T(read(fd, buf, 10)));
+	}
 }
 
 SCRIPT(send_limit)
@@ -146,21 +149,29 @@ SCRIPT(jump_out)
 		for (volatile int i = 0; i < 3; i++) {
 			if (sigsetjmp(out_of_it, 1) == 0) {
 				alarm_in(150);
-				i == 0 ? recv(fd, buf, 10, 0) : i == 1 ? recv(fd, buf, 10, MSG_WAITALL) : read(fd, buf, 10);
+				i == 0   ? recv(fd, buf, 10, 0)
+				: i == 1 ? recv(fd, buf, 10, MSG_WAITALL)
+					 : read(fd, buf, 10);
 				say("not interrupted");
 			} else {
 				say("jumped");
 			}
 		}
 	}
-	CLIENT { T(send(fd, "hello", 5, 0)); }
+	CLIENT
+	{
+		T(send(fd, "hello", 5, 0));
+	}
 	SERVER
 	{
 		rest();
 		READ(buf, recv(fd, buf, 10, 0));
 		T(send(fd, "answer", 6, 0));
 	}
-	CLIENT { READ(buf, recv(fd, buf, 10, 0)); }
+	CLIENT
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 	/* Out of a send that waits for room. */
 	CLIENT
 	{
@@ -233,8 +244,14 @@ SCRIPT(cancelled)
 		cancel(blocked_recv);
 		cancel(blocked_read);
 	}
-	CLIENT { T(send(fd, "hello", 5, 0)); }
-	SERVER { READ(buf, recv(fd, buf, 10, 0)); }
+	CLIENT
+	{
+		T(send(fd, "hello", 5, 0));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+	}
 	CLIENT
 	{
 		cancel(blocked_send);

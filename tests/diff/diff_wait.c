@@ -26,9 +26,9 @@ static void chosen(bool in, bool to_write, long timeout)
 	n = select(fd + 1, &r, &w, &e, &t);
 	say("select = %d %s%s%s%s, %s", n, n < 0 ? strerrorname_np(errno) : "", FD_ISSET(fd, &r) ? "r" : "",
 	    FD_ISSET(fd, &w) ? "w" : "", FD_ISSET(fd, &e) ? "e" : "",
-	    timeout == 0	     ? "at once"
+	    timeout == 0            ? "at once"
 	    : t.tv_sec || t.tv_usec ? "in time"
-				     : "time out");
+				    : "time out");
 }
 
 static void chosen_p(bool in, long timeout, int unmasked)
@@ -245,7 +245,10 @@ SCRIPT(others)
 		T(poll(p, 2, 0));
 		say("  %x", p[1].revents);
 	}
-	CLIENT { T(send(fd, "a", 1, 0)); }
+	CLIENT
+	{
+		T(send(fd, "a", 1, 0));
+	}
 	SERVER
 	{
 		T(poll(p, 2, 1000));

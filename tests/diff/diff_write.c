@@ -65,8 +65,14 @@ SCRIPT(address)
 		T(sendmsg(fd, &m, 0));
 		T(sendto(fd, "x", 1, 0, SA(&a), (socklen_t)minus_one));
 	}
-	CLIENT { T(shutdown(fd, SHUT_WR)); }
-	SERVER { READ(buf, recv(fd, buf, 200, MSG_WAITALL)); }
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 200, MSG_WAITALL));
+	}
 }
 
 /* Held back by MSG_MORE and TCP_CORK until there is no reason to any more. */
@@ -122,7 +128,10 @@ SCRIPT(corked)
 		set_int(IPPROTO_TCP, TCP_CORK, 0);
 		nap(20);
 	}
-	SERVER { READ(buf, recv(fd, buf, 9, MSG_DONTWAIT)); }
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 9, MSG_DONTWAIT));
+	}
 }
 
 SCRIPT(nothing)
@@ -150,7 +159,10 @@ SCRIPT(nothing)
 		T(send(fd, buf, 0, 0));
 		T(writev(fd, none, 2));
 	}
-	SERVER { drain(); }
+	SERVER
+	{
+		drain();
+	}
 }
 
 SCRIPT(wrong)
@@ -190,8 +202,14 @@ SCRIPT(wrong)
 		rest();
 		T(writev(fd, many, IOV_MAX));
 	}
-	CLIENT { T(shutdown(fd, SHUT_WR)); }
-	SERVER { drain(); }
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+	}
+	SERVER
+	{
+		drain();
+	}
 }
 
 /* A page that is there but may not be read. */
@@ -208,8 +226,14 @@ SCRIPT(wrong_page)
 		T(send(fd, hole + 4096, 4000, MSG_DONTWAIT));
 		T(write(fd, "fine", 4));
 	}
-	CLIENT { T(shutdown(fd, SHUT_WR)); }
-	SERVER { drain(); }
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+	}
+	SERVER
+	{
+		drain();
+	}
 }
 
 SCRIPT(from_file)
@@ -252,7 +276,10 @@ SCRIPT(from_file)
 		say("  offset %ld", (long)at);
 		T(close(file));
 	}
-	SERVER { drain(); }
+	SERVER
+	{
+		drain();
+	}
 }
 
 SCRIPT(pipes)
@@ -371,7 +398,10 @@ SCRIPT(full)
 		T(send(fd, "quite other", 11, MSG_DONTWAIT));
 		T(write(fd, ".", 1));
 	}
-	SERVER { READ(buf, recv(fd, buf, 12, MSG_WAITALL)); }
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 12, MSG_WAITALL));
+	}
 }
 
 /* A non-blocking program that sends much, with pieces of every size, while the other side reads now and then. */
@@ -381,7 +411,10 @@ SCRIPT(much)
 	static const size_t pieces[] = {100000, 1, 5000, 300000, 77, 65536};
 
 	link_up();
-	SERVER { let_go(); }
+	SERVER
+	{
+		let_go();
+	}
 	CLIENT
 	{
 		size_t at = 0;
@@ -421,7 +454,10 @@ SCRIPT(much)
 SCRIPT(one_write)
 {
 	link_up();
-	SERVER { let_go(); }
+	SERVER
+	{
+		let_go();
+	}
 	CLIENT
 	{
 		let_go();

@@ -58,7 +58,8 @@ static int port;
 static char buf[1 << 20];
 
 /* Wrong arguments that the compiler does not see through. */
-__attribute__((unused)) static void *volatile nowhere, *volatile low_page = (void *)8, *volatile high_page = (void *)-4096;
+__attribute__((unused)) static void *volatile nowhere, *volatile low_page = (void *)8,
+								 *volatile high_page = (void *)-4096;
 __attribute__((unused)) static volatile size_t huge = SIZE_MAX / 2, negative = SIZE_MAX;
 __attribute__((unused)) static volatile int minus_one = -1;
 
@@ -124,11 +125,11 @@ DUET long now_ms(void)
 }
 
 /* Do it, and say whether it took LOW ms at least and not far longer than HIGH: the machine may be busy. */
-#define TIMED(low, high, ...)                                                                                          \
-	do {                                                                                                           \
-		long started_ = now_ms();                                                                              \
-		__VA_ARGS__;                                                                                           \
-		duet_timed(now_ms() - started_, low, high);                                                            \
+#define TIMED(low, high, ...)                               \
+	do {                                                \
+		long started_ = now_ms();                   \
+		__VA_ARGS__;                                \
+		duet_timed(now_ms() - started_, low, high); \
 	} while (0)
 DUET void duet_timed(long passed, long low, long high)
 {
@@ -473,11 +474,11 @@ DUET size_t fill_up(size_t at)
 #define SCRIPT(name) static void name(__attribute__((unused)) void **state)
 
 int duet_main(int argc, char **argv, const struct CMUnitTest *tests, size_t count);
-#define DUET_MAIN(...)                                                                                                 \
-	int main(int argc, char **argv)                                                                                \
-	{                                                                                                              \
-		const struct CMUnitTest tests[] = {__VA_ARGS__};                                                       \
-		return duet_main(argc, argv, tests, sizeof tests / sizeof *tests);                                     \
+#define DUET_MAIN(...)                                                             \
+	int main(int argc, char **argv)                                            \
+	{                                                                          \
+		const struct CMUnitTest tests[] = {__VA_ARGS__};                   \
+		return duet_main(argc, argv, tests, sizeof tests / sizeof *tests); \
 	}
 #define PLAY(name) cmocka_unit_test(name)
 
