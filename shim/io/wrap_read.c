@@ -3,6 +3,7 @@
  */
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/wait.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -25,6 +26,8 @@ struct want {
 	int flags;
 	uint64_t started; /* ms, if there is a limit */
 	uint32_t limit;   /* SO_RCVTIMEO, ms */
+	bool quiet;       /* signals are let in by wait_for_more() only */
+	struct hf_quiet mask;
 };
 
 static bool at_end(const struct hf_wrap *wrap)
@@ -103,19 +106,26 @@ static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_
  * whole call.  And a call that has bytes already must come back from a signal, SA_RESTART or not: poll(2) does.
  * False: errno says why not to go on.
  */
-static bool wait_for_more(int fd, const struct want *want)
+static bool wait_for_more(int fd, struct want *want)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int timeout = -1, ready;
+	struct timespec left = {0, 0};
+	int ready;
 
 	if ((want->limit == 0 && want->done == 0) || hf_nonblocking(fd, want->flags))
 		return true; /* the read itself waits, or says that it would */
 	if (want->limit != 0) {
 		uint64_t passed = hf_wrap_now_ms() - want->started;
 
-		timeout = passed < want->limit ? (int)(want->limit - passed) : 0;
+		if (passed < want->limit)
+			left = (struct timespec){(time_t)((want->limit - passed) / 1000),
+						 (long)((want->limit - passed) % 1000) * 1000000};
 	}
-	ready = hf_real.poll(&p, 1, timeout);
+	/* One that comes with a beat, or while we look at it, is met by the next wait. */
+	if (!want->quiet)
+		(void)hf_quiet_begin(&want->mask, NULL);
+	want->quiet = true;
+	ready = hf_real.ppoll(&p, 1, want->limit != 0 ? &left : NULL, &want->mask.own);
 	if (ready == 0)
 		errno = EAGAIN;
 	return ready > 0;
@@ -279,6 +289,8 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 		if (total > 0)
 			part.flags |= MSG_DONTWAIT;
 		got = read_on(slot, fd, &part);
+		want->quiet = part.quiet;
+		want->mask = part.mask;
 		if (got <= 0)
 			return total > 0 ? (ssize_t)total : got;
 		total += (size_t)got;
@@ -404,5 +416,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	hf_turn_end(&wrap->rx_owner);
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
+	if (hf_unlikely(want.quiet))
+		hf_quiet_end(&want.mask);
 	return result;
 }

@@ -68,29 +68,50 @@ SCRIPT(send_limit)
 }
 
 /* EINTR without SA_RESTART, going on with it; a call with a time limit is never restarted (signal(7)). */
-SCRIPT(interrupted)
+/*
+ * Bytes move before each of these, and the runner makes the interval longer than the waits: a signal that comes at the
+ * very moment of a beat may be lost on a read (README, "Wrap mode so far").
+ */
+static void move(void)
 {
-	struct pollfd p;
-
-	link_up();
+	CLIENT
+	{
+		T(send(fd, "m", 1, 0));
+	}
 	SERVER
 	{
-		catch_signal(SIGALRM, 0);
-		alarm_in(200);
-		TIMED(190, 220, T(recv(fd, buf, 10, 0)));
-		alarm_in(200);
-		TIMED(190, 220, T(read(fd, buf, 10)));
-		alarm_in(200);
-		p = (struct pollfd){.fd = fd, .events = POLLIN};
-		TIMED(190, 220, T(poll(&p, 1, 3000)));
-		say("  signals %d", (int)caught);
-		catch_signal(SIGALRM, SA_RESTART);
-		alarm_in(200);
-		TIMED(190, 220, T(poll(&p, 1, 3000)));
-		set_time(SO_RCVTIMEO, 3000);
-		alarm_in(200);
-		TIMED(190, 220, T(recv(fd, buf, 10, 0)));
+		READ(buf, recv(fd, buf, 1, 0));
+	}
+}
+
+SCRIPT(interrupted)
+{
+	struct pollfd p = {.events = POLLIN};
+
+	link_up();
+	p.fd = fd;
+	for (int i = 0; i < 4; i++) {
+		move();
+		SERVER
+		{
+			catch_signal(SIGALRM, i == 3 ? SA_RESTART : 0);
+			if (i == 3)
+				set_time(SO_RCVTIMEO, 3000);
+			alarm_in(150);
+			if (i == 0)
+				TIMED(140, 160, T(poll(&p, 1, 3000)));
+			else if (i == 1)
+				TIMED(140, 160, T(read(fd, buf, 10)));
+			else
+				TIMED(140, 160, T(recv(fd, buf, 10, 0)));
+			say("  signals %d", (int)caught);
+		}
+	}
+	SERVER
+	{
 		set_time(SO_RCVTIMEO, 0);
+		alarm_in(150);
+		TIMED(140, 160, T(poll(&p, 1, 3000)));
 		let_go();
 		alarm_in(100);
 		TIMED(100, 400, READ(buf, recv(fd, buf, 10, 0)));

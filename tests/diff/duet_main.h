@@ -23,7 +23,7 @@ DUET int duet_side(const struct CMUnitTest *tests, size_t count, const char *scr
 	return 2;
 }
 
-DUET void duet_environment(const char *mode, bool is_sham)
+DUET void duet_environment(const char *script, const char *mode, bool is_sham)
 {
 	const char *lib = getenv("LIB"), *first = getenv("DUET_FIRST");
 	char preload[8192];
@@ -35,7 +35,7 @@ DUET void duet_environment(const char *mode, bool is_sham)
 	snprintf(preload, sizeof preload, "%s%s%s", first ? first : "", first ? " " : "", lib ? lib : "");
 	setenv("LD_PRELOAD", preload, 1);
 	setenv("HOLDFAST_MODE", mode, 1);
-	setenv("HOLDFAST_INTERVAL", "50ms", 1);
+	setenv("HOLDFAST_INTERVAL", strcmp(script, "interrupted") == 0 ? "500ms" : "50ms", 1);
 	setenv("HOLDFAST_TIMEOUT", "10s", 1);
 }
 
@@ -60,7 +60,7 @@ DUET pid_t duet_start(char **argv, const char *role, const char *mode, bool is_s
 	dup2(noise, 2);
 	for (int i = 3; i < DUET_HIGH; i++)
 		close(i);
-	duet_environment(mode, is_sham);
+	duet_environment(argv[1], mode, is_sham);
 	execl(argv[0], argv[0], role, argv[1], argv[4], (char *)NULL);
 	_exit(3);
 }
