@@ -160,6 +160,14 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead);
 /* Whether both directions have ended, as far as hf_wrap_ends() sees: natively the socket would be closed (ENOTCONN). */
 bool hf_wrap_over(struct hf_slot *slot, int fd);
 
+/* Whether a plain peer is being called again. */
+static inline bool hf_wrap_calling(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_REDIAL;
+}
+
 /* Whether the peer has said BYE and we will write no more: a reset after that is the answer to a beat. */
 bool hf_wrap_parted(struct hf_slot *slot);
 

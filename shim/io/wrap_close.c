@@ -264,9 +264,10 @@ void hf_wrap_exit(void)
 			    atomic_load(&slot->fate) != 0 || atomic_load(&slot->forks) != hf_proc_forks())
 				continue;
 			if (!hf_wrap_take_rx(slot, fd, me, 0)) {
-				/* Another thread sleeps in a read, and swallows the beats. */
-				if (atomic_load(&wrap->phase) == HF_PHASE_ON)
-					waiting = !settle_tx(slot, fd, me) || waiting;
+				/* Another thread sleeps in a read, and swallows the beats; before frames flow nobody
+				 * sleeps with the turn in hand: the watchdog is taking the handshake further. */
+				waiting = atomic_load(&wrap->phase) != HF_PHASE_ON || !settle_tx(slot, fd, me) ||
+					  waiting;
 				continue;
 			}
 			if (!buried(slot))
