@@ -39,7 +39,8 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	wrap->plan_of_queue = false;
 	memcpy(buf, wrap->plan.head, HF_HEADER_SIZE);
 	for (size_t i = 0; i < count; i++) {
-		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
+		if (iov[i].iov_len != 0) /* NULL may stand beside it */
+			memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
 	sent = hf_real.send(fd, buf, at, flags);
