@@ -44,6 +44,8 @@ MODEL     := $(patsubst tests/model/%.c,$(BUILD)/tests/model/%,$(sort $(wildcard
 # Plain C programs, written the way old programs are: no library of ours, no cmocka.
 LEGACY    := $(patsubst tests/legacy/%.c,$(BUILD)/tests/legacy/%,$(sort $(wildcard tests/legacy/*.c)))
 LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tests/lab/*.c)))
+# The differential suite: two processes, each with the library or without.
+DIFF      := $(patsubst tests/diff/%.c,$(BUILD)/tests/diff/%,$(sort $(wildcard tests/diff/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
 all: $(BUILD)/libholdfast.so $(BUILD)/holdfast ## build the library and the tool (the default)
@@ -83,6 +85,10 @@ $(BUILD)/tests/model/%: tests/model/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
 	$(CC) $(ALLFLAGS) -o $@ $< $(BUILD)/libpure.a $(BSD_A) -lpthread
 
+$(BUILD)/tests/diff/%: tests/diff/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALLFLAGS) -o $@ $< -lcmocka -lpthread
+
 $(BUILD)/tests/%: tests/%.c
 	@mkdir -p $(@D)
 	$(CC) $(ALLFLAGS) -o $@ $< -lpthread
@@ -90,7 +96,7 @@ $(BUILD)/tests/%: tests/%.c
 deps: ## install the Debian packages that are missing (asks for root only then)
 	@sh tools/deps.sh
 
-programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(BENCH)
+programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(BENCH)
 
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)
@@ -105,7 +111,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, check-legacy, check-real, check-lab
+check-%: ## run one suite: check-unit, check-model, check-legacy, check-diff, check-real, check-lab
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 

@@ -40,7 +40,8 @@ struct hf_rx {
 	uint8_t type;      /* of the open frame, 0: between frames or inside a header */
 	bool proof_due; /* set by a keyed server before the first frame: that must be a PROOF, which no other may be */
 	bool fin, bye, corrupt;
-	bool ended; /* nothing at all may follow: BYE, or a FIN that answered ours */
+	bool ended;  /* nothing at all may follow: BYE, or a FIN that answered ours */
+	bool patchy; /* part of the beat under way is lost: it tells nothing */
 	uint8_t part[HF_BEAT_SIZE];
 };
 
@@ -70,6 +71,12 @@ size_t hf_rx_squeeze(struct hf_rx *rx, void *buf, size_t size, struct hf_rx_news
  */
 size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size, void *buf, size_t size,
 			   struct hf_rx_news *news);
+
+/*
+ * GOT bytes were read by a call that never returned to say so; the first KNOWN of them are in SCRATCH, at most
+ * hf_rx_overhead().  True if all were protocol that can do without the rest: RX is past them.  False: RX means nothing.
+ */
+bool hf_rx_recover(struct hf_rx *rx, void *scratch, size_t known, size_t got, struct hf_rx_news *news);
 
 /* N program bytes, at most hf_rx_open(), left the connection without passing a buffer: splice(2), MSG_TRUNC. */
 void hf_rx_passed(struct hf_rx *rx, size_t n);

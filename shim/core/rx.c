@@ -78,7 +78,9 @@ static size_t take_control(struct hf_rx *rx, const uint8_t *in, size_t size, str
 	rx->payload -= (uint32_t)n;
 	if (rx->payload > 0)
 		return n;
-	if (rx->type == HF_FRAME_BEAT) {
+	if (rx->type == HF_FRAME_BEAT && rx->patchy) {
+		rx->patchy = false;
+	} else if (rx->type == HF_FRAME_BEAT) {
 		news->beats++;
 		hf_beat_read(rx->part, &news->beat);
 	} else if (rx->type == HF_FRAME_ACK) {
@@ -136,4 +138,24 @@ size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size,
 	if (squeeze(rx, scratch, scratch_size, news) > 0)
 		rx->corrupt = true;
 	return squeeze(rx, buf, size, news);
+}
+
+bool hf_rx_recover(struct hf_rx *rx, void *scratch, size_t known, size_t got, struct hf_rx_news *news)
+{
+	size_t n = least(known, got);
+
+	no_news(news);
+	if (squeeze(rx, scratch, n, news) > 0 || rx->corrupt)
+		return false;
+	n = got - n;
+	if (n == 0)
+		return true;
+	if (rx->type != HF_FRAME_BEAT || n > rx->payload)
+		return false;
+	rx->have = (uint8_t)(rx->have + n);
+	rx->payload -= (uint32_t)n;
+	rx->patchy = rx->payload > 0;
+	if (rx->payload == 0)
+		rx->type = rx->have = 0;
+	return true;
 }

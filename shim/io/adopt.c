@@ -86,6 +86,7 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	atomic_store(&slot->client, client);
 	atomic_store(&slot->has_role, 1);
 	atomic_store(&slot->connecting, connecting);
+	atomic_store(&slot->collected, !connecting);
 	/* Until it is connected the kernel has no peer to name. */
 	if (client && addr != NULL)
 		memcpy(&slot->peer, addr, addr->sa_family == AF_INET ? sizeof(slot->peer.in) : sizeof(slot->peer.in6));

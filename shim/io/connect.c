@@ -4,12 +4,14 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/gate.h"
+#include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/socket.h"
 #include "watch/watch.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 
 static void note(int fd, hf_fd_entry entry)
 {
@@ -77,9 +79,14 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 	int result = hf_real.connect(fd, addr, len);
 	int error = errno;
 
+	/* The second connection, after a plain peer turned the first away, was ours to make: the program's has
+	 * succeeded. */
+	if (result < 0 && error == EISCONN && atomic_load(&slot->collected) == 0)
+		result = 0;
 	if (result == 0 && addr->sa_family == AF_UNSPEC)
 		leave(slot, fd);
 	else if (result == 0) {
+		atomic_store(&slot->collected, 1);
 		hf_unbound(slot, fd);
 		hf_wrap_connected(slot, fd);
 	} else if (atomic_load(&slot->fate) != 0 && hf_same_socket(fd, slot))
@@ -105,8 +112,10 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 			slot = hf_adopt(fd, true, result < 0, addr, len);
 		else if (slot != NULL && result == 0)
 			hf_unbound(slot, fd);
-		if (slot != NULL && result == 0)
+		if (slot != NULL && result == 0) {
+			atomic_store(&slot->collected, 1);
 			hf_wrap_connected(slot, fd);
+		}
 	} else if (slot != NULL) {
 		hf_unbound(slot, fd);
 		hf_disown(fd, slot);
@@ -115,20 +124,44 @@ static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 	return result;
 }
 
+/* The program is connected, though the kernel's socket may not be: a plain peer has turned us away, and we call again.
+ */
+static bool between_calls(const struct hf_wrap *wrap)
+{
+	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
+
+	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL;
+}
+
+/* As native, the first call that asks for the result of an attempt gets it and every other EISCONN (connect(2)). */
+static bool shaking(struct hf_slot *slot, int fd, const struct sockaddr *addr, int *result)
+{
+	if (!between_calls(hf_wrap_of(slot)) || addr->sa_family == AF_UNSPEC)
+		return false;
+	*result = atomic_exchange(&slot->collected, 1) == 0 ? 0 : -1;
+	if (*result == 0)
+		hf_unbound(slot, fd);
+	else
+		errno = EISCONN;
+	return true;
+}
+
 int hf_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	hf_fd_entry entry;
 	struct hf_slot *slot;
-	int refused;
+	int refused, result;
 
 	hf_real_ready();
 	entry = hf_fdmap_get(fd);
-	if (!hf_on() || addr == NULL || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
+	if (!hf_on() || hf_wild(addr) || len < sizeof(addr->sa_family) || HF_FD_KIND(entry) == HF_FD_PASS ||
 	    hf_proc_borrowed() || !tcp_socket(fd, entry))
 		return hf_real.connect(fd, addr, len);
 	/* Fresh from socket(2): nothing to look at. */
 	refused = 0;
 	slot = entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) ? NULL : hf_gate(fd, HF_OTHER, &refused);
+	if (slot != NULL && refused == 0 && shaking(slot, fd, addr, &result))
+		return result;
 	if (slot != NULL && refused == 0 && !attempt_over(slot, fd))
 		return connect_again(slot, fd, addr, len);
 	/* A non-blocking attempt that we ended: collected by this call, unless SO_ERROR has told. */
@@ -195,6 +228,32 @@ int hf_listen(int fd, int backlog)
 		note(fd, HF_FD_LISTENER);
 	errno = error;
 	return result;
+}
+
+int hf_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	int refused, result, before, error;
+	struct hf_slot *slot;
+	struct hf_wrap *wrap;
+
+	hf_real_ready();
+	before = errno;
+	result = hf_real.getpeername(fd, addr, len);
+	if (hf_likely(result == 0 || errno != ENOTCONN))
+		return result;
+	error = errno;
+	slot = hf_gate(fd, HF_OTHER, &refused);
+	wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	errno = before;
+	if (slot != NULL && wrap == NULL && refused == 0)
+		return hf_real.getpeername(fd, addr, len); /* it may have been connected meanwhile */
+	if (wrap == NULL || !wrap->client || refused != 0 || !between_calls(wrap)) {
+		errno = error;
+		return -1;
+	}
+	memcpy(addr, &wrap->dial, *len < wrap->dial_len ? *len : wrap->dial_len);
+	*len = wrap->dial_len;
+	return 0;
 }
 
 int hf_shutdown(int fd, int how)

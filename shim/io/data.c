@@ -9,13 +9,27 @@
 #include "state/family.h"
 #include "sys.h"
 
+#include <limits.h>
+
 /* What the wrapped connection is given: a vector, its length, the flags of recv(2) or send(2). */
-#define WRAP_RECV(iov, count, flags) hf_wrap_recv(slot_, fd, iov, (size_t)(count), flags, &plain_)
-#define WRAP_SEND(iov, count, flags) hf_wrap_send(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define WRAP_READ(iov, count, flags) hf_wrap_recv(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define WRAP_RECV(iov, count, flags) receive(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define WRAP_SEND(iov, count, flags) transmit(slot_, fd, iov, (size_t)(count), flags, &plain_)
+#define WRAP_MOVE(iov, count, flags) hf_wrap_send(slot_, fd, iov, (size_t)(count), flags, &plain_)
 #define ONE(buf, size)               (&(struct iovec){(void *)(uintptr_t)(buf), (size)}), 1
 
-#define READS(type, name, args, ...)  HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__))
-#define WRITES(type, name, args, ...) HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__))
+#define READS(type, name, args, ...)    HF_THROUGH(type, fd, HF_READS, name, args, WRAP_READ(__VA_ARGS__))
+#define RECEIVES(type, name, args, ...) HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__))
+#define WRITES(type, name, args, ...)   HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__))
+#define VECTORS(type, name, args, ...)  HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_MOVE(__VA_ARGS__))
+
+/* recv(2) and send(2) take any size and move no more than this; read(2) and write(2) refuse what no memory holds. */
+static size_t at_most(size_t size)
+{
+	const size_t most = 0x7ffff000; /* MAX_RW_COUNT */
+
+	return size < most ? size : most;
+}
 
 /* A negative count is the kernel's to refuse: none, so that the program's own call is made. */
 static size_t vector_length(int count)
@@ -40,6 +54,23 @@ static int no_address(const struct sockaddr *addr, socklen_t *len, int flags)
 	return flags;
 }
 
+/* Unlike read(2), recv(2) with no room waits for something to come, and takes nothing. */
+static ssize_t receive(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
+{
+	char byte;
+	struct iovec one = {&byte, 1};
+	ssize_t got;
+
+	if (count > IOV_MAX || (count != 0 && hf_wild(iov)) || hf_iov_total(iov, count) != 0 ||
+	    (flags & (MSG_ERRQUEUE | MSG_OOB)) != 0)
+		return hf_wrap_recv(slot, fd, iov, count, flags, plain);
+	got = hf_wrap_recv(slot, fd, &one, 1, (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK, plain);
+	/* One wait, whatever ends it, and the kernel is done. */
+	if (got < 0 && !*plain && (errno == EINTR || (errno == EAGAIN && !hf_nonblocking(fd, flags))))
+		return 0;
+	return got > 0 ? 0 : got;
+}
+
 static ssize_t receive_one(struct hf_slot *slot, int fd, struct msghdr *msg, int flags, bool *plain)
 {
 	ssize_t got;
@@ -47,19 +78,61 @@ static ssize_t receive_one(struct hf_slot *slot, int fd, struct msghdr *msg, int
 	*plain = hf_wild(msg);
 	if (*plain)
 		return 0;
-	got = hf_wrap_recv(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+	got = receive(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
 	if (!*plain && got >= 0) {
-		msg->msg_namelen = 0;
+		if (msg->msg_name != NULL)
+			msg->msg_namelen = 0;
 		msg->msg_controllen = 0;
-		msg->msg_flags = 0;
+		msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
 	}
 	return got;
+}
+
+/* To send nothing where nothing may be sent any more is an error too; but for writev(2), which then does nothing. */
+static ssize_t transmit(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap != NULL && count <= IOV_MAX && (count == 0 || !hf_wild(iov)) && hf_iov_total(iov, count) == 0 &&
+	    !hf_may_write(wrap)) {
+		*plain = false;
+		return hf_broken_pipe(hf_turn_me(), flags);
+	}
+	return hf_wrap_send(slot, fd, iov, count, flags, plain);
+}
+
+/* Whether the kernel finds fault with what is sent besides bytes: asked with none. */
+static bool refused_besides(int fd, const struct msghdr *msg)
+{
+	struct msghdr none = *msg;
+	int error = errno;
+
+	none.msg_iovlen = 0;
+	if (hf_real.sendmsg(fd, &none, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EPIPE)
+		return true;
+	errno = error;
+	return false;
 }
 
 static ssize_t send_one(struct hf_slot *slot, int fd, const struct msghdr *msg, int flags, bool *plain)
 {
 	*plain = hf_wild(msg);
-	return *plain ? 0 : hf_wrap_send(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+	if (*plain)
+		return 0;
+	if ((msg->msg_controllen != 0 || msg->msg_name != NULL) && refused_besides(fd, msg))
+		return -1;
+	return transmit(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
+}
+
+static ssize_t send_to(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags,
+		       const struct sockaddr *addr, socklen_t len, bool *plain)
+{
+	/* The kernel judges the address; none is used on a connection (sendto(2)). */
+	*plain = false;
+	if (addr != NULL && hf_real.sendto(fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, addr, len) < 0 &&
+	    errno != EAGAIN && errno != EPIPE)
+		return -1;
+	return transmit(slot, fd, ONE(buf, at_most(size)), flags, plain);
 }
 
 /* DONE messages and then perhaps an error: the count, and errno as it was (the error comes again with the next call).
@@ -81,7 +154,7 @@ static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsi
 	uint64_t until;
 	int error = errno;
 
-	*plain = hf_wild(msgs) || !hf_sane(timeout);
+	*plain = hf_wild(msgs) || count == 0 || !hf_sane(timeout);
 	if (*plain)
 		return 0;
 	until = hf_deadline(timeout);
@@ -107,7 +180,7 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 	unsigned done = 0;
 	int error = errno;
 
-	*plain = hf_wild(msgs);
+	*plain = hf_wild(msgs) || count == 0;
 	if (*plain)
 		return 0;
 	for (; done < count; done++) {
@@ -161,27 +234,28 @@ ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int 
 
 ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
 {
-	READS(ssize_t, recv, (fd, buf, size, flags), ONE(buf, size), flags);
+	RECEIVES(ssize_t, recv, (fd, buf, size, flags), ONE(buf, at_most(size)), flags);
 }
 
 ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
 {
 	if (size > room)
 		return hf_real.__recv_chk(fd, buf, size, room, flags);
-	READS(ssize_t, __recv_chk, (fd, buf, size, room, flags), ONE(buf, size), flags);
+	RECEIVES(ssize_t, __recv_chk, (fd, buf, size, room, flags), ONE(buf, at_most(size)), flags);
 }
 
 ssize_t hf_recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	READS(ssize_t, recvfrom, (fd, buf, size, flags, addr, len), ONE(buf, size), no_address(addr, len, flags));
+	RECEIVES(ssize_t, recvfrom, (fd, buf, size, flags, addr, len), ONE(buf, at_most(size)),
+		 no_address(addr, len, flags));
 }
 
 ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	if (size > room)
 		return hf_real.__recvfrom_chk(fd, buf, size, room, flags, addr, len);
-	READS(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len), ONE(buf, size),
-	      no_address(addr, len, flags));
+	RECEIVES(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len), ONE(buf, at_most(size)),
+		 no_address(addr, len, flags));
 }
 
 static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
@@ -226,7 +300,7 @@ ssize_t hf___write(int fd, const void *buf, size_t size)
 
 ssize_t hf_writev(int fd, const struct iovec *iov, int count)
 {
-	WRITES(ssize_t, writev, (fd, iov, count), iov, vector_length(count), 0);
+	VECTORS(ssize_t, writev, (fd, iov, count), iov, vector_length(count), 0);
 }
 
 ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -234,7 +308,7 @@ ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int fl
 	hf_real_ready();
 	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
 		return hf_real.pwritev2(fd, iov, count, at, flags);
-	WRITES(ssize_t, pwritev2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
+	VECTORS(ssize_t, pwritev2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -242,13 +316,13 @@ ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int
 	hf_real_ready();
 	if (at != -1 || (flags & ~RWF_KNOWN) != 0)
 		return hf_real.pwritev64v2(fd, iov, count, at, flags);
-	WRITES(ssize_t, pwritev64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
+	VECTORS(ssize_t, pwritev64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
 /* MSG_FASTOPEN is a connect in disguise (tcp(7)): what it opened is met as unknown by the next call. */
 ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
 {
-	WRITES(ssize_t, send, (fd, buf, size, flags), ONE(buf, size), flags);
+	WRITES(ssize_t, send, (fd, buf, size, flags), ONE(buf, at_most(size)), flags);
 }
 
 ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
@@ -258,7 +332,8 @@ ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
 
 ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *addr, socklen_t len)
 {
-	WRITES(ssize_t, sendto, (fd, buf, size, flags, addr, len), ONE(buf, size), flags);
+	HF_THROUGH(ssize_t, fd, HF_WRITES, sendto, (fd, buf, size, flags, addr, len),
+		   send_to(slot_, fd, buf, size, flags, addr, len, &plain_));
 }
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -300,7 +375,10 @@ ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, uns
 {
 	int refused;
 
-	/* One end is a pipe (splice(2)), so at most one is a connection. */
+	/* One end is a pipe (splice(2)), so at most one is a connection; and a connection has no positions. */
+	hf_real_ready();
+	if (in_at != NULL || out_at != NULL)
+		return hf_real.splice(in, in_at, out, out_at, size, flags);
 	if (hf_gate(in, HF_READS, &refused) != NULL)
 		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags),
 			   hf_wrap_splice_in(slot_, in, out, out_at, size, flags, &plain_));

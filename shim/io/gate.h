@@ -100,8 +100,12 @@ static inline void hf_real_ready(void)
 			errno = refused_;                                    \
 			return -1;                                           \
 		}                                                            \
-		if (hf_unlikely(hf_wrap_of(slot_) != NULL))                  \
+		if (hf_unlikely(hf_wrap_of(slot_) != NULL)) {                \
+			int error_ = errno;                                  \
 			result_ = (type)(wrapped);                           \
+			if (plain_ || result_ >= 0)                          \
+				errno = error_;                              \
+		}                                                            \
 		if (hf_likely(plain_))                                       \
 			result_ = hf_real.name args;                         \
 		if (hf_unlikely(result_ <= 0))                               \

@@ -36,6 +36,16 @@ static bool program_value(struct hf_slot *slot, int level, int name, int *value)
 	return true;
 }
 
+/* An error that is none of the program's: of the connection that a plain peer turned away and that is made anew, or of
+ * one that both sides have ended. */
+static bool hidden(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
+
+	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL || (wrap != NULL && hf_wrap_parted(slot));
+}
+
 static void put(void *value, const socklen_t *len, int number)
 {
 	memcpy(value, &number, *len < sizeof(number) ? *len : sizeof(number));
@@ -50,7 +60,7 @@ static int verdict(struct hf_slot *slot, int fd, int refused, int number)
 		atomic_store(&slot->connecting, 0); /* told: the next connect(2) is a new attempt */
 		return refused;
 	}
-	if (number == 0)
+	if (number == 0 || (fate == 0 && hidden(slot)))
 		return 0;
 	errno = number;
 	(void)hf_gate_after(slot, fd, HF_OTHER, -1);

@@ -109,6 +109,8 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		return hf_accept4((int)a, (struct sockaddr *)b, (socklen_t *)c, (int)d);
 	case SYS_shutdown:
 		return hf_shutdown((int)a, (int)b);
+	case SYS_getpeername:
+		return hf_getpeername((int)a, (struct sockaddr *)b, (socklen_t *)c);
 	case SYS_getsockopt:
 		return hf_getsockopt((int)a, (int)b, (int)c, (void *)d, (socklen_t *)e);
 	case SYS_setsockopt:

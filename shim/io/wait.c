@@ -13,9 +13,15 @@
 /* Waits on more descriptors than this are those of a program that has used them one by one before. */
 enum { MOST_TOUCHED = 1024 };
 
+/* The kernel's to refuse, if not: before we have read any of it. */
+static bool readable(const struct pollfd *fds, nfds_t count)
+{
+	return !hf_wild(fds) && count <= HF_FDMAP_MAX;
+}
+
 static void touch_fds(const struct pollfd *fds, nfds_t count)
 {
-	if (!hf_on() || fds == NULL)
+	if (!hf_on() || !readable(fds, count))
 		return;
 	for (nfds_t i = 0; i < count && i < MOST_TOUCHED; i++)
 		if (fds[i].fd >= 0)
@@ -99,6 +105,25 @@ static short ask_again(int fd, short events)
 	return hf_sys_poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
+enum { KERNEL_SIGSET = 8 }; /* bytes of a mask, to the kernel */
+
+const sigset_t *hf_quiet_begin(struct hf_quiet *quiet, const sigset_t *mask)
+{
+	/* Not those by which the thread's own mistakes are told, nor those of libc's that cancel and change users. */
+	const uint64_t open = 1U << (SIGSEGV - 1) | 1U << (SIGBUS - 1) | 1U << (SIGFPE - 1) | 1U << (SIGILL - 1) |
+			      1U << (SIGTRAP - 1) | 1U << (SIGSYS - 1) | 1ULL << (32 - 1) | 1ULL << (33 - 1);
+	const uint64_t most = ~open;
+
+	memset(quiet, 0, sizeof(*quiet));
+	(void)hf_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &most, &quiet->own, KERNEL_SIGSET);
+	return mask != NULL ? mask : &quiet->own;
+}
+
+void hf_quiet_end(const struct hf_quiet *quiet)
+{
+	(void)hf_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &quiet->own, NULL, KERNEL_SIGSET);
+}
+
 /* During the handshake the kernel's readiness means little: drive it, and show what the program could use. */
 static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short events, short revents, bool once,
 			bool *pause)
@@ -144,6 +169,8 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 			revents &= (short)~HF_READABLE;
 	}
+	if ((revents & POLLERR) != 0 && hf_wrap_parted(slot))
+		revents &= (short)~POLLERR;
 	if (revents != 0)
 		revents = (short)(revents | (hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP)));
 	return revents;
@@ -181,7 +208,8 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot != NULL && (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)) != 0)
+		if (slot != NULL &&
+		    (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) & (fds[i].events | POLLHUP)) != 0)
 			return true;
 	}
 	return false;
@@ -208,7 +236,7 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask)
 }
 
 /* One deadline for the whole wait, however many beats come meanwhile. */
-static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
 	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
@@ -231,13 +259,25 @@ static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec 
 	}
 }
 
+static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct hf_quiet quiet;
+	int ready;
+
+	if (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+		return poll_on(fds, count, timeout, mask);
+	ready = poll_on(fds, count, timeout, hf_quiet_begin(&quiet, mask));
+	hf_quiet_end(&quiet);
+	return ready;
+}
+
 int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
 	struct timespec limit = {timeout / 1000, (long)(timeout % 1000) * 1000000};
 
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(fds != NULL && any_wrapped(fds, count)))
+	if (hf_unlikely(readable(fds, count) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
 	return hf_real.poll(fds, count, timeout);
 }
@@ -259,7 +299,7 @@ int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, c
 {
 	hf_real_ready();
 	touch_fds(fds, count);
-	if (hf_unlikely(fds != NULL && hf_sane(timeout) && any_wrapped(fds, count)))
+	if (hf_unlikely(readable(fds, count) && hf_sane(timeout) && any_wrapped(fds, count)))
 		return poll_wrapped(fds, count, timeout, mask);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }
@@ -329,8 +369,8 @@ static void copy_set(fd_set *to, const fd_set *from, int count)
 }
 
 /* pselect(2) with one deadline; *LEFT: what select(2) writes back. */
-static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout,
-			  const sigset_t *mask, uint64_t *left_us)
+static int select_on(int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout,
+		     const sigset_t *mask, uint64_t *left_us)
 {
 	uint64_t until = hf_deadline(timeout);
 	struct sets asked;
@@ -359,6 +399,19 @@ static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const
 		copy_set(out, &asked.out, count);
 		copy_set(err, &asked.err, count);
 	}
+}
+
+static int select_wrapped(int count, fd_set *in, fd_set *out, fd_set *err, const struct timespec *timeout,
+			  const sigset_t *mask, uint64_t *left_us)
+{
+	struct hf_quiet quiet;
+	int ready;
+
+	if (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+		return select_on(count, in, out, err, timeout, mask, left_us);
+	ready = select_on(count, in, out, err, timeout, hf_quiet_begin(&quiet, mask), left_us);
+	hf_quiet_end(&quiet);
+	return ready;
 }
 
 int hf_select(int count, fd_set *in, fd_set *out, fd_set *err, struct timeval *timeout)

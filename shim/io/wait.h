@@ -6,6 +6,7 @@
 #define HOLDFAST_IO_WAIT_H
 
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
@@ -20,6 +21,17 @@ const struct timespec *hf_left(uint64_t until, struct timespec *left);
 
 /* Whether the kernel would take TIMEOUT; NULL is for ever. */
 bool hf_sane(const struct timespec *timeout);
+
+/*
+ * A wait that takes up again what only protocol has ended must not lose a signal that comes meanwhile, or together with
+ * the protocol: the program counts on EINTR.  So signals are let in by the kernel's own wait only, as in ppoll(2).
+ * Returns the mask to wait with: MASK, or the thread's own if that is NULL.
+ */
+struct hf_quiet {
+	sigset_t own;
+};
+const sigset_t *hf_quiet_begin(struct hf_quiet *quiet, const sigset_t *mask);
+void hf_quiet_end(const struct hf_quiet *quiet);
 
 /* A millisecond, where only time can bring something new. */
 void hf_pause(void);

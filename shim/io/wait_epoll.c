@@ -136,16 +136,21 @@ static bool traced(int epfd, const struct epoll_event *event, struct registratio
 
 	(void)hf_turn_take(&owner, hf_turn_me(), -1);
 	r = overflowed ? NULL : find(epfd, event->data.u64, false);
-	found = r != NULL && !r->shared && current(r);
-	if (found) {
+	found = r != NULL && !r->shared && (current(r) || HF_FD_KIND(r->entry) == HF_FD_SLOT);
+	if (found && current(r))
 		r->entry = hf_fdmap_get(r->fd);
+	if (found)
 		*out = *r;
-	}
 	hf_turn_end(&owner);
 	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
 		return false;
 	slot = hf_slot_of(out->entry);
-	return slot != NULL && (hf_wrap_of(slot) != NULL || hf_sieve_stale(sieve));
+	if (slot == NULL || (hf_wrap_of(slot) == NULL && !hf_sieve_stale(sieve)))
+		return false;
+	/* The number has been closed, but a duplicate keeps the connection and with it the registration (epoll(7)). */
+	if (hf_fdmap_get(out->fd) != out->entry)
+		out->fd = atomic_load(&slot->fd);
+	return out->fd >= 0 && hf_fdmap_get(out->fd) == out->entry;
 }
 
 /*
@@ -206,13 +211,13 @@ static int wait_again(enum flavour flavour, int epfd, struct epoll_event *events
 		return hf_real.epoll_pwait2(epfd, events, room, left, mask);
 	if (ms > INT32_MAX)
 		ms = INT32_MAX;
-	if (flavour == PWAIT)
+	if (flavour == PWAIT || mask != NULL)
 		return hf_real.epoll_pwait(epfd, events, room, (int)ms, mask);
 	return hf_real.epoll_wait(epfd, events, room, (int)ms);
 }
 
-static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
-		       const struct timespec *timeout, const sigset_t *mask)
+static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, int room, const struct timespec *timeout,
+		   const sigset_t *mask)
 {
 	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
@@ -234,6 +239,19 @@ static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *event
 		if (timeout != NULL)
 			limit = hf_left(until, &left);
 	}
+}
+
+static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
+		       const struct timespec *timeout, const sigset_t *mask)
+{
+	struct hf_quiet quiet;
+	int count;
+
+	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
+		return wait_on(flavour, epfd, events, room, timeout, mask);
+	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
+	hf_quiet_end(&quiet);
+	return count;
 }
 
 static struct timespec milliseconds(int timeout)

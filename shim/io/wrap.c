@@ -410,9 +410,10 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t *scratch = wrap->scratch;
+	uint8_t *scratch = wrap->rx_scratch;
 	struct hf_rx_news news;
 	int waiting = 0;
+	char byte;
 	long got;
 
 	for (;;) {
@@ -421,10 +422,11 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (hf_rx_open(&wrap->rx) > 0) {
 			if (hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
 				return 1;
-			got = hf_sys_recvfrom(fd, scratch, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+			got = hf_sys_recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
 		}
-		got = hf_sys_recvfrom(fd, scratch, hf_rx_overhead(&wrap->rx), MSG_DONTWAIT, NULL, NULL);
+		wrap->rx_scratched = (uint32_t)hf_rx_overhead(&wrap->rx);
+		got = hf_sys_recvfrom(fd, scratch, wrap->rx_scratched, MSG_DONTWAIT, NULL, NULL);
 		/* Behind the peer's FIN its beats go on: unread at close() they would be answered by a reset. */
 		if (got <= 0 && wrap->rx.fin)
 			return 1;

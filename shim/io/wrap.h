@@ -55,8 +55,10 @@ struct hf_wrap {
 
 	/* rx */
 	struct hf_rx rx;
-	uint64_t rx_raw;                      /* bytes taken from the kernel, handshake included */
-	uint8_t scratch[HF_RX_OVERHEAD_MOST]; /* protocol bytes of the read under way, should it never return */
+	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
+	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
+	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
+	uint32_t rx_scratched; /* how many it asked for there */
 
 	/* tx */
 	struct hf_tx tx;
@@ -194,6 +196,17 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead);
 
 /* Whether both directions have ended, as far as hf_wrap_ends() sees: natively the socket would be closed (ENOTCONN). */
 bool hf_wrap_over(struct hf_slot *slot, int fd);
+
+/* Whether a plain peer is being called again. */
+static inline bool hf_wrap_calling(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_REDIAL;
+}
+
+/* Whether the peer has said BYE and we will write no more: a reset after that is the answer to a beat. */
+bool hf_wrap_parted(struct hf_slot *slot);
 
 /* What SIOCOUTQ should say: bytes of the program's, headers between them included, that the peer has not acknowledged;
  * OUTQ is the kernel's answer. */

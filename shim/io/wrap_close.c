@@ -30,12 +30,22 @@ static void push(int fd)
 		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NODELAY, &program, sizeof(program));
 }
 
+/* Before it is connected and after a reset there is nothing to say in frames: the kernel's own answer is the one. */
+static bool has_peer(int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
+	       (state != TCP_SYN_SENT && state != TCP_CLOSE);
+}
+
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 
-	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR;
+	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(fd);
 	if (*plain)
 		return 0;
 	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT || atomic_load(&wrap->phase) == HF_PHASE_HELLO) {
@@ -302,8 +312,9 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	int settled;
 
 	if (!hf_wrap_take_rx(slot, fd, me, 0)) {
-		/* Another thread sleeps in a read, and swallows the beats. */
-		return atomic_load(&wrap->phase) != HF_PHASE_ON || settle_tx(slot, fd, me, last);
+		/* Another thread sleeps in a read, and swallows the beats; before frames flow nobody sleeps with the
+		 * turn in hand: the watchdog is taking the handshake further. */
+		return atomic_load(&wrap->phase) == HF_PHASE_ON && settle_tx(slot, fd, me, last);
 	}
 	settled = buried(slot) ? 1 : settle(slot, fd, me, last);
 	hf_turn_end(&wrap->rx_turn);

@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 
+enum { NONBLOCK = 2U }; /* SPLICE_F_NONBLOCK of fcntl.h, which has types of its own for off_t */
+
 /* Open a frame for up to SIZE program bytes, unless one is open. How many may follow; 0 or -errno: none now. */
 static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 {
@@ -153,7 +155,7 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 	while (hf_sys_ioctl(in, FIONREAD, &there) == 0 && there == 0) {
 		if (hf_sys_poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLIN)) == POLLHUP)
 			return 0; /* no writer left: the end */
-		if ((flags & 2U /* SPLICE_F_NONBLOCK */) != 0 || hf_nonblocking(in, 0)) {
+		if ((flags & NONBLOCK) != 0 || hf_nonblocking(in, 0)) {
 			errno = EAGAIN;
 			return -1;
 		}
@@ -176,6 +178,33 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 	return result;
 }
 
+/* Out of the open frame, and on through those that have come.  The rx turn is ours. */
+static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int error = errno, waiting = 0;
+	size_t done = 0;
+	ssize_t got;
+
+	do {
+		size_t most = hf_rx_open(&wrap->rx) < size - done ? hf_rx_open(&wrap->rx) : size - done;
+
+		got = hf_real.splice(in, NULL, out, out_at, most, done > 0 ? flags | NONBLOCK : flags);
+		if (got <= 0)
+			break;
+		hf_books_open(&wrap->rx_books_open);
+		hf_rx_passed(&wrap->rx, (size_t)got);
+		wrap->rx_raw += (uint64_t)got;
+		hf_books_close(&wrap->rx_books_open);
+		done += (size_t)got;
+	} while (done < size && hf_wrap_swallow(slot, in) == 1 && hf_rx_open(&wrap->rx) > 0 &&
+		 hf_sys_ioctl(in, FIONREAD, &waiting) == 0 && waiting > 0);
+	if (done == 0)
+		return got;
+	errno = error;
+	return (ssize_t)done;
+}
+
 ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags,
 			  bool *plain)
 {
@@ -190,10 +219,10 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 		return 0;
 	for (;;) {
 		struct iovec one = {&byte, 1};
-		bool nonblocking = (flags & 2U) != 0 || hf_nonblocking(in, 0);
 
-		/* Waits for the handshake, for headers and for the first byte, as a read would. */
-		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK | (nonblocking ? MSG_DONTWAIT : 0), plain);
+		/* Waits for the handshake, for headers and for the first byte, as a read would: SPLICE_F_NONBLOCK
+		 * is about the pipe (splice(2)). */
+		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK, plain);
 		if (*plain || result <= 0)
 			return result;
 		if (!hf_wrap_take_rx(slot, in, me, -1)) {
@@ -204,15 +233,7 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 			break;
 		hf_turn_end(&wrap->rx_turn);
 	}
-	if (hf_rx_open(&wrap->rx) < size)
-		size = hf_rx_open(&wrap->rx);
-	result = hf_real.splice(in, NULL, out, out_at, size, flags);
-	if (result > 0) {
-		hf_books_open(&wrap->rx_books_open);
-		hf_rx_passed(&wrap->rx, (size_t)result);
-		wrap->rx_raw += (uint64_t)result;
-		hf_books_close(&wrap->rx_books_open);
-	}
+	result = splice_frames(slot, in, out, out_at, size, flags);
 	hf_turn_end(&wrap->rx_turn);
 	return result;
 }

@@ -100,6 +100,10 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 
 	if (!hf_wrap_take_tx(slot, fd, me, -1))
 		return HF_SHAKE_FAILED;
+	/* The program has had the result of its connect(2); so has the kernel's socket to have given it. */
+	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL && atomic_load(&slot->collected) != 0 &&
+	    state_of(fd) == TCP_ESTABLISHED)
+		(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
 	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
 	if (hf_wrap_flush(slot, fd) != 0) {
 		/* All gone, or an error that the program's own next call will meet. */
@@ -272,7 +276,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int state;
+	int state, error = 0;
 
 	if (wrap == NULL)
 		return HF_SHAKE_PLAIN;
@@ -286,9 +290,10 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		if (!hf_wrap_take_tx(slot, fd, me, -1))
 			return HF_SHAKE_FAILED;
 		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
-			(void)hf_wrap_say_hello(slot, fd);
+			error = hf_wrap_say_hello(slot, fd);
 		hf_turn_end(&wrap->tx_turn);
-		return HF_SHAKE_WAIT;
+		/* The program shut its direction before it connected: without a HELLO there is no channel. */
+		return error < 0 ? go_plain(slot, fd, me) : HF_SHAKE_WAIT;
 	case HF_PHASE_HELLO:
 		return read_hello(slot, fd, me);
 	case HF_PHASE_REDIAL:

@@ -101,6 +101,12 @@ static inline bool hf_wild(const void *at)
 	return (uintptr_t)at < 4096;
 }
 
+/* Nor has any memory this much room: more bits than a user's address has on any machine we know. */
+static inline bool hf_endless(size_t size)
+{
+	return size >> 56 != 0;
+}
+
 /* Copy from or to program memory that may not be there: false instead of a crash. */
 bool hf_copy_in(void *to, const void *program, size_t size);
 bool hf_copy_out(void *program, const void *from, size_t size);

@@ -111,12 +111,23 @@ static bool end_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 		return false;
 	(void)look_ahead(wrap, fd, room, sizeof(room), &end);
 	hf_turn_end(&wrap->rx_turn);
+	/* From here on the kernel says so itself, to whoever waits; what is unread can still be read. */
+	if (end && atomic_exchange(&wrap->shut_read, 1) == 0)
+		hf_sys_shutdown(fd, SHUT_RD);
 	return end;
 }
 
 static bool written_out(const struct hf_wrap *wrap)
 {
 	return wrap->tx.fin || wrap->tx.bye || wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0;
+}
+
+/* Whether the peer has ended its direction. */
+static bool peer_out(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool ahead)
+{
+	if (wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0)
+		return true;
+	return ahead && end_ahead(slot, wrap, fd);
 }
 
 short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
@@ -127,18 +138,25 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
 	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return 0;
 	out = written_out(wrap);
-	in = wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0;
-	if (!in && (ahead || out))
-		in = end_ahead(slot, wrap, fd);
+	/* To poll(2) it is the same who has ended it. */
+	in = atomic_load(&wrap->shut_read) != 0 || peer_out(slot, wrap, fd, ahead || out);
 	return (short)((in ? POLLIN | POLLRDNORM | POLLRDHUP : 0) | (out ? POLLOUT | POLLWRNORM : 0) |
 		       (in && out ? POLLHUP : 0));
+}
+
+bool hf_wrap_parted(struct hf_slot *slot)
+{
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && wrap->rx.bye && written_out(wrap);
 }
 
 bool hf_wrap_over(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	return wrap != NULL && !wrap->shut_after_queue && (hf_wrap_ends(slot, fd, true) & POLLHUP) != 0;
+	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON && !wrap->shut_after_queue &&
+	       written_out(wrap) && peer_out(slot, wrap, fd, true);
 }
 
 int hf_wrap_readable(struct hf_slot *slot, int fd)

@@ -3,6 +3,7 @@
  */
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/wait.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -15,7 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-enum { MOST_IOV = 62, PEEK_ROOM = 64 * 1024 };
+enum { MOST_IOV = 62 };
 
 /* What one call is after. */
 struct want {
@@ -25,6 +26,8 @@ struct want {
 	int flags;
 	uint64_t started; /* ms, if there is a limit */
 	uint32_t limit;   /* SO_RCVTIMEO, ms */
+	bool quiet;       /* signals are let in by wait_for_more() only */
+	struct hf_quiet mask;
 };
 
 static bool at_end(const struct hf_wrap *wrap)
@@ -52,18 +55,19 @@ static ssize_t fate_of(struct hf_slot *slot, size_t done)
 }
 
 /*
- * One call of the kernel's: protocol bytes into SCRATCH, program bytes into the program's buffer.  Into one piece of
+ * One call of the kernel's: protocol bytes into rx_scratch, program bytes into the program's buffer.  Into one piece of
  * the program's buffer, unless all that is wanted belongs to the open frame.  *ASKED: how many bytes were asked for.
  */
-static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, uint8_t *scratch, struct iovec *iov,
-		       size_t *pieces, size_t *asked)
+static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, struct iovec *iov, size_t *pieces,
+		       size_t *asked)
 {
 	size_t overhead = hf_rx_overhead(&wrap->rx), left = want->total - want->done, bytes, n = 0;
 	bool whole = hf_rx_open(&wrap->rx) >= left;
 	struct msghdr msg = {.msg_iov = iov};
 
+	wrap->rx_scratched = (uint32_t)overhead;
 	if (overhead > 0)
-		iov[n++] = (struct iovec){scratch, overhead};
+		iov[n++] = (struct iovec){wrap->rx_scratch, overhead};
 	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
 	*asked = overhead + bytes;
 	if (n + *pieces == 1)
@@ -73,8 +77,7 @@ static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flag
 }
 
 /* GOT bytes came as receive() asked for them: how many of them are the program's. -1: corrupt. */
-static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const struct iovec *iov, size_t pieces,
-		    size_t overhead, size_t got)
+static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_t pieces, size_t overhead, size_t got)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_rx_news news;
@@ -91,8 +94,7 @@ static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const 
 		hf_wrap_fail(slot, EPROTO);
 		return -1;
 	}
-	bytes = hf_rx_squeeze_split(&wrap->rx, (void *)(uintptr_t)scratch, mine, iov[overhead > 0].iov_base, theirs,
-				    &news);
+	bytes = hf_rx_squeeze_split(&wrap->rx, wrap->rx_scratch, mine, iov[overhead > 0].iov_base, theirs, &news);
 	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
 		return -1;
 	hf_books_close(&wrap->rx_books_open);
@@ -107,19 +109,26 @@ static ssize_t take(struct hf_slot *slot, int fd, const uint8_t *scratch, const 
  * whole call.  And a call that has bytes already must come back from a signal, SA_RESTART or not: poll(2) does.
  * False: errno says why not to go on.
  */
-static bool wait_for_more(int fd, const struct want *want)
+static bool wait_for_more(int fd, struct want *want)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int timeout = -1, ready;
+	struct timespec left = {0, 0};
+	int ready;
 
 	if ((want->limit == 0 && want->done == 0) || hf_nonblocking(fd, want->flags))
 		return true; /* the read itself waits, or says that it would */
 	if (want->limit != 0) {
 		uint64_t passed = hf_wrap_now_ms() - want->started;
 
-		timeout = passed < want->limit ? (int)(want->limit - passed) : 0;
+		if (passed < want->limit)
+			left = (struct timespec){(time_t)((want->limit - passed) / 1000),
+						 (long)((want->limit - passed) % 1000) * 1000000};
 	}
-	ready = hf_real.poll(&p, 1, timeout);
+	/* One that comes with a beat, or while we look at it, is met by the next wait. */
+	if (!want->quiet)
+		(void)hf_quiet_begin(&want->mask, NULL);
+	want->quiet = true;
+	ready = hf_real.ppoll(&p, 1, want->limit != 0 ? &left : NULL, &want->mask.own);
 	if (ready == 0)
 		errno = EAGAIN;
 	return ready > 0;
@@ -142,7 +151,6 @@ static int next_flags(const struct want *want)
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t *scratch = wrap->scratch;
 	struct iovec iov[MOST_IOV + 1];
 
 	while (want->done < want->total) {
@@ -153,7 +161,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		fd = hf_number_of(slot, fd);
 		if (at_end(wrap))
 			return end_of(wrap, want->done);
-		got = receive(wrap, fd, want, next_flags(want), scratch, iov, &pieces, &asked);
+		got = receive(wrap, fd, want, next_flags(want), iov, &pieces, &asked);
 		if (got < 0) {
 			if (want->done == 0)
 				return -1;
@@ -165,7 +173,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			hf_wrap_kernel_end(wrap);
 			return end_of(wrap, want->done);
 		}
-		bytes = take(slot, fd, scratch, iov, pieces, overhead, (size_t)got);
+		bytes = take(slot, fd, iov, pieces, overhead, (size_t)got);
 		if (bytes < 0)
 			return fate_of(slot, want->done);
 		want->done += (size_t)bytes;
@@ -192,7 +200,7 @@ static ssize_t peek_frame(struct hf_wrap *wrap, int fd, struct want *want)
 	struct msghdr msg = {.msg_iov = iov};
 
 	msg.msg_iovlen = hf_iov_slice(want->iov, want->count, 0, most, iov, MOST_IOV, &bytes);
-	return hf_real.recvmsg(fd, &msg, want->flags & ~(MSG_WAITALL | MSG_TRUNC));
+	return hf_real.recvmsg(fd, &msg, want->flags & ~MSG_WAITALL);
 }
 
 /* How many of SIZE bytes the program's memory took. */
@@ -210,9 +218,10 @@ static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 	return done;
 }
 
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
+/* SIZE: what waits in the kernel. */
+static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t size)
 {
-	uint8_t *room = hf_sys_mmap(NULL, PEEK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hf_rx copy = wrap->rx;
 	struct hf_rx_news news;
 	long got;
@@ -220,12 +229,14 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
 
 	if (hf_sys_failed(room))
 		return peek_frame(wrap, fd, want);
-	got = hf_sys_recvfrom(fd, room, PEEK_ROOM, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	got = hf_sys_recvfrom(fd, room, size, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
-		bytes = scatter(want, room, bytes < want->total ? bytes : want->total);
+		bytes = bytes < want->total ? bytes : want->total;
+		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
+			bytes = scatter(want, room, bytes);
 	}
-	hf_sys_munmap(room, PEEK_ROOM);
+	hf_sys_munmap(room, size);
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
 }
 
@@ -247,7 +258,11 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		}
 		if (ready > 0)
 			break;
-		/* Nothing is there: let the kernel wait, or say that it would. */
+		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
+		if (want->limit != 0 && !wait_for_more(fd, want))
+			return -1;
+		if (want->limit != 0 && !hf_nonblocking(fd, want->flags))
+			continue;
 		if (hf_real.recv(fd, &byte, 1, (want->flags & MSG_DONTWAIT) | MSG_PEEK) < 0)
 			return -1;
 	}
@@ -255,7 +270,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
-		return peek_beyond(wrap, fd, want);
+		return peek_beyond(wrap, fd, want, (size_t)waiting);
 	return peek_frame(wrap, fd, want);
 }
 
@@ -277,6 +292,8 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 		if (total > 0)
 			part.flags |= MSG_DONTWAIT;
 		got = read_on(slot, fd, &part);
+		want->quiet = part.quiet;
+		want->mask = part.mask;
 		if (got <= 0)
 			return total > 0 ? (ssize_t)total : got;
 		total += (size_t)got;
@@ -348,7 +365,7 @@ static bool usual(const struct iovec *iov, size_t count)
 	if (count > IOV_MAX || hf_wild(iov))
 		return false;
 	for (size_t i = 0; i < count; i++)
-		if ((ssize_t)iov[i].iov_len < 0 && count > 1)
+		if (hf_endless(iov[i].iov_len))
 			return false;
 	return true;
 }
@@ -402,5 +419,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	hf_turn_end(&wrap->rx_turn);
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
+	if (hf_unlikely(want.quiet))
+		hf_quiet_end(&want.mask);
 	return result;
 }

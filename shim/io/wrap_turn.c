@@ -35,22 +35,34 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 	return false;
 }
 
-/* A read of TAKEN bytes never came back: its protocol bytes stand in the scratch, the program's are where they went. */
-static bool catch_up_rx(struct hf_wrap *wrap, size_t taken)
+/*
+ * A read that never came back to say so (siglongjmp(3), cancellation, SIGKILL) took TAKEN bytes.  Its protocol bytes
+ * stand in the scratch; the program's are where they went, or lost with the program that read them, as natively.  A
+ * beat that was cut off may be passed over.
+ */
+static bool catch_up_rx(struct hf_slot *slot, int fd, size_t taken)
 {
-	size_t overhead = hf_rx_overhead(&wrap->rx), mine = taken < overhead ? taken : overhead;
-	struct hf_rx copy = wrap->rx;
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	size_t known = wrap->rx_scratched < sizeof(wrap->rx_scratch) ? wrap->rx_scratched : sizeof(wrap->rx_scratch);
+	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	struct hf_rx rx = wrap->rx;
 	struct hf_rx_news news;
 
-	if (mine > 0 && (hf_rx_squeeze(&copy, wrap->scratch, mine, &news) != 0 || news.corrupt || news.beats != 0 ||
-			 news.fin || news.bye || news.ack || news.proof))
-		return false; /* more than a header: what it said is not all known */
-	if (taken - mine > hf_rx_open(&copy))
-		return false;
-	hf_rx_passed(&copy, taken - mine);
+	memcpy(scratch, wrap->rx_scratch, sizeof(scratch));
+	if (!hf_rx_recover(&rx, scratch, known, taken, &news)) {
+		rx = wrap->rx;
+		memcpy(scratch, wrap->rx_scratch, sizeof(scratch));
+		if (known > taken)
+			known = taken;
+		if (hf_rx_squeeze(&rx, scratch, known, &news) != 0 || news.corrupt || taken - known > hf_rx_open(&rx))
+			return false;
+		hf_rx_passed(&rx, taken - known);
+	}
 	hf_books_open(&wrap->rx_books_open);
-	wrap->rx = copy;
+	wrap->rx = rx;
 	wrap->rx_raw += taken;
+	if (!hf_wrap_news(slot, fd, &news))
+		return false;
 	hf_books_close(&wrap->rx_books_open);
 	return true;
 }
@@ -72,9 +84,8 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 	      info.state == TCP_CLOSE;
 	if (taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1))
 		return true;
-	/* With the peer's FIN one of them may be no byte: no telling which. */
-	return !fin && taken > wrap->rx_raw && atomic_load(&wrap->phase) == HF_PHASE_ON &&
-	       catch_up_rx(wrap, (size_t)(taken - wrap->rx_raw));
+	return taken > wrap->rx_raw && atomic_load(&wrap->phase) == HF_PHASE_ON &&
+	       catch_up_rx(slot, fd, (size_t)(taken - wrap->rx_raw - (fin ? 1 : 0)));
 }
 
 /*

@@ -39,7 +39,8 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	wrap->plan_of_queue = false;
 	memcpy(buf, wrap->plan.head, HF_HEADER_SIZE);
 	for (size_t i = 0; i < count; i++) {
-		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
+		if (iov[i].iov_len != 0) /* NULL may stand beside it */
+			memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
 	sent = hf_real.send(fd, buf, at, flags);
@@ -103,8 +104,8 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 static bool any_wild(const struct iovec *iov, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (iov[i].iov_len != 0 && hf_wild(iov[i].iov_base))
-			return true;
+		if (iov[i].iov_len != 0 && (hf_wild(iov[i].iov_base) || (intptr_t)iov[i].iov_base < 0))
+			return true; /* below the first page, or the kernel's half */
 	return false;
 }
 
@@ -184,6 +185,11 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			*result = hf_broken_pipe(me, flags);
 			return false;
 		}
+		/* Not connected yet: as native, nothing is taken. */
+		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT && hf_nonblocking(fd, flags)) {
+			errno = EAGAIN;
+			return false;
+		}
 		if (!hf_wrap_take_tx(slot, fd, me, 20))
 			continue;
 		/* It may have become ON while we waited for the turn. */
@@ -220,8 +226,8 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	size_t total;
 
 	*plain = wrap == NULL || count > IOV_MAX || hf_wild(iov);
-	for (size_t i = 0; i < count && !*plain && count > 1; i++)
-		*plain = (ssize_t)iov[i].iov_len < 0;
+	for (size_t i = 0; i < count && !*plain; i++)
+		*plain = hf_endless(iov[i].iov_len);
 	if (*plain || (total = hf_iov_total(iov, count)) == 0) {
 		*plain = true; /* the kernel refuses it, or does nothing */
 		return 0;

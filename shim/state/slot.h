@@ -57,6 +57,7 @@ struct hf_slot {
 	_Atomic uint8_t stage;      /* enum hf_stage */
 	_Atomic uint8_t last_call;  /* enum hf_last_call */
 	_Atomic uint8_t connecting; /* connect(2) has not been seen to succeed */
+	_Atomic uint8_t collected;  /* connect(2) has told the program that it succeeded */
 	_Atomic uint8_t client;     /* we connected; otherwise we accepted */
 	_Atomic uint8_t has_role;
 	_Atomic uint8_t tuned; /* the kernel's keepalive is ours, the program's is in the four below */

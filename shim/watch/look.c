@@ -148,6 +148,11 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 	if (hf_socket_look(slot, fd, &evidence) && !hf_wrap_drained(slot, fd)) {
 		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
 
+		/* What was looked at may have been the connection that a plain peer has turned away. */
+		if (hf_wrap_calling(slot)) {
+			hf_watch_schedule(slot, now + AGAIN_MS);
+			return;
+		}
 		if (!slot->looked)
 			first_look(slot, now, fd, &evidence);
 		pause_seen(slot, now);

@@ -50,14 +50,35 @@ static bool error_pending(int fd)
 	return hf_sys_poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0;
 }
 
+/*
+ * The kernel counts a reset among the segments before it acts on it, and looks at the state before it counts
+ * (tcp_get_info(), with the socket in use meanwhile): a snapshot may have the reset's segment and not its state, and
+ * then nothing would tell a reset from silence.
+ */
+static bool info_of(int fd, struct hf_tcp_info *info, socklen_t *size)
+{
+	for (int tries = 0; tries < 3; tries++) {
+		uint8_t state = 0;
+		socklen_t len = sizeof(state);
+
+		*size = sizeof(*info);
+		memset(info, 0, sizeof(*info));
+		if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, size) < 0)
+			return false;
+		if (info->state == HF_TCP_CLOSE || hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
+		    state != HF_TCP_CLOSE)
+			break;
+	}
+	return true;
+}
+
 bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
 {
 	struct hf_tcp_info info;
-	socklen_t len = sizeof(info);
+	socklen_t len;
 	int unread = 0;
 
-	memset(&info, 0, sizeof(info));
-	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) < 0 || !identify(slot, fd))
+	if (!info_of(fd, &info, &len) || !identify(slot, fd))
 		return false;
 	memset(evidence, 0, sizeof(*evidence));
 	evidence->state = info.state;

@@ -417,6 +417,46 @@ static void control(void **state)
 	assert_false(hf_tx_control(&tx, HF_FRAME_BYE, NULL, 0));
 }
 
+/* A read that never returned to say what it took: beats are got over at any length, program bytes never. */
+static void recovered(void **state)
+{
+	uint8_t wire[HF_HEADER_SIZE + HF_BEAT_SIZE + HF_HEADER_SIZE] = {0}, payload[HF_BEAT_SIZE];
+	const struct hf_beat beat = {.seq = 7};
+	struct hf_rx_news news;
+	struct hf_tx tx = {0};
+	size_t size;
+
+	(void)state;
+	hf_beat_make(payload, &beat);
+	assert_true(hf_tx_control(&tx, HF_FRAME_BEAT, payload, sizeof payload));
+	memcpy(wire, hf_tx_owed(&tx, &size), HF_HEADER_SIZE + HF_BEAT_SIZE);
+	for (size_t got = 1; got <= HF_HEADER_SIZE + HF_BEAT_SIZE; got++) {
+		struct hf_rx rx = {0};
+		uint8_t rest[HF_HEADER_SIZE + HF_BEAT_SIZE];
+
+		assert_true(hf_rx_recover(&rx, wire, HF_HEADER_SIZE, got, &news));
+		assert_int_equal(news.beats, 0);
+		/* The rest of it, then the next one, which is whole. */
+		memcpy(rest, wire, sizeof rest);
+		assert_int_equal(hf_rx_squeeze(&rx, rest + got, sizeof rest - got, &news), 0);
+		assert_false(rx.corrupt);
+		assert_int_equal(news.beats, got <= HF_HEADER_SIZE && got < sizeof rest ? 1 : 0);
+		memcpy(rest, wire, sizeof rest);
+		assert_int_equal(hf_rx_squeeze(&rx, rest, sizeof rest, &news), 0);
+		assert_int_equal(news.beats, 1);
+		assert_int_equal(news.beat.seq, 7);
+	}
+	/* More than the beat was taken, or program bytes were. */
+	struct hf_rx rx = {0};
+	assert_false(hf_rx_recover(&rx, wire, HF_HEADER_SIZE, sizeof wire, &news));
+	hf_header_make(wire, HF_FRAME_DATA, 5);
+	rx = (struct hf_rx){0};
+	assert_false(hf_rx_recover(&rx, wire, HF_HEADER_SIZE, HF_HEADER_SIZE + 1, &news));
+	rx = (struct hf_rx){0};
+	assert_true(hf_rx_recover(&rx, wire, HF_HEADER_SIZE, HF_HEADER_SIZE, &news));
+	assert_int_equal(hf_rx_open(&rx), 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -431,6 +471,7 @@ int main(void)
 		cmocka_unit_test(payload_untouched),
 		cmocka_unit_test(scratch_misused),
 		cmocka_unit_test(overhead_of_control),
+		cmocka_unit_test(recovered),
 		cmocka_unit_test(plan_partial),
 		cmocka_unit_test(plan_big),
 		cmocka_unit_test(control),
