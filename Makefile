@@ -105,7 +105,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, check-legacy, check-real, check-lab
+check-%: ## run one suite: check-unit, check-model, check-legacy, check-real, check-lab, check-wrap
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
