@@ -97,7 +97,7 @@ asan-programs: $(UNIT) $(MODEL)
 tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink \
 	       $(BUILD)/tests/unit/test_sink_given
 sanitized:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O2 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread tsan-programs
 
