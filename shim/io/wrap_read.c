@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-enum { MOST_IOV = 62, PEEK_ROOM = 64 * 1024 };
+enum { MOST_IOV = 62 };
 
 /* What one call is after. */
 struct want {
@@ -210,9 +210,10 @@ static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 	return done;
 }
 
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
+/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises. */
+static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting)
 {
-	uint8_t *room = hf_sys_mmap(NULL, PEEK_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *room = hf_sys_mmap(NULL, waiting, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hf_rx copy = wrap->rx;
 	struct hf_rx_news news;
 	long got;
@@ -220,12 +221,12 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want)
 
 	if (hf_sys_failed(room))
 		return peek_frame(wrap, fd, want);
-	got = hf_sys_recvfrom(fd, room, PEEK_ROOM, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	got = hf_sys_recvfrom(fd, room, waiting, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
 		bytes = scatter(want, room, bytes < want->total ? bytes : want->total);
 	}
-	hf_sys_munmap(room, PEEK_ROOM);
+	hf_sys_munmap(room, waiting);
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
 }
 
@@ -255,7 +256,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
-		return peek_beyond(wrap, fd, want);
+		return peek_beyond(wrap, fd, want, (size_t)waiting);
 	return peek_frame(wrap, fd, want);
 }
 
