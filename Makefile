@@ -103,7 +103,7 @@ asan-programs: $(UNIT) $(MODEL)
 tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink \
 	       $(BUILD)/tests/unit/test_sink_given
 sanitized:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O2 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread tsan-programs
 
@@ -111,7 +111,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, check-legacy, check-diff, check-real, check-lab
+check-%: ## run one suite: check-unit, check-model, check-legacy, check-diff, check-real, check-lab, check-wrap
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 

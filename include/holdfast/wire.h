@@ -29,21 +29,21 @@ enum {
 	HF_INFO_SIZE = 64,
 
 	/* Offsets within a HELLO. */
-	HF_HELLO_MAGIC = 0,
-	HF_HELLO_VERSION = 8,  /* 16 bits */
-	HF_HELLO_LENGTH = 10,  /* 16 bits: of the whole HELLO; what a later version adds stands before the check */
-	HF_HELLO_FLAGS = 12,   /* 32 bits, enum hf_hello_flag */
-	HF_HELLO_SESSION = 16, /* the server repeats the client's */
-	HF_HELLO_NONCE = 32,
-	HF_HELLO_INTERVAL = 48, /* 32 bits, ms */
-	HF_HELLO_TIMEOUT = 52,  /* 32 bits, ms */
+	HF_HELLO_MAGIC = 0,     /* HF_MAGIC */
+	HF_HELLO_VERSION = 8,   /* 16 bits: HF_WIRE_VERSION; another is answered with REFUSED */
+	HF_HELLO_LENGTH = 10,   /* 16 bits: of the whole HELLO; what a later version adds stands before the check */
+	HF_HELLO_FLAGS = 12,    /* 32 bits, enum hf_hello_flag */
+	HF_HELLO_SESSION = 16,  /* the server repeats the client's */
+	HF_HELLO_NONCE = 32,    /* the sender's own */
+	HF_HELLO_INTERVAL = 48, /* 32 bits, ms: HOLDFAST_INTERVAL of the sender; see BEAT */
+	HF_HELLO_TIMEOUT = 52,  /* 32 bits, ms: HOLDFAST_TIMEOUT of the sender; see BEAT */
 	HF_HELLO_BUFFER = 56,   /* 32 bits: HOLDFAST_RESUME_BUFFER */
-	HF_HELLO_PID = 60,      /* 32 bits */
+	HF_HELLO_PID = 60,      /* 32 bits: process number of the sender, in its own namespace */
 	HF_HELLO_OFFSET = 64,   /* 64 bits: next program byte expected; 0 but in a RESUME */
-	HF_HELLO_PROG = 72,
-	HF_HELLO_HOST = 104,
-	HF_HELLO_INFO = 168,
-	HF_HELLO_CHECK = 232, /* in version 1; the last HF_CHECK_SIZE bytes of any version */
+	HF_HELLO_PROG = 72,     /* name of the program; for the peer's operator, as are the next two */
+	HF_HELLO_HOST = 104,    /* name of the host, as uname(2) tells it */
+	HF_HELLO_INFO = 168,    /* HOLDFAST_INFO */
+	HF_HELLO_CHECK = 232,   /* in version 1; the last HF_CHECK_SIZE bytes of any version */
 	HF_HELLO_SIZE = 264,
 	HF_HELLO_MOST = 4096, /* a longer one is refused */
 };
@@ -72,11 +72,15 @@ enum hf_frame_type {
 	HF_FRAME_BEAT = 2,  /* HF_BEAT_SIZE bytes */
 	HF_FRAME_FIN = 3,   /* the program has shut down writing; nothing but BEAT, BYE and ACK follows; no payload */
 	HF_FRAME_BYE = 4,   /* last close: do not resume; no payload; ends the direction like a FIN; nothing follows */
-	HF_FRAME_ACK = 5,   /* 8 bytes: program bytes received, for the resume ledger */
+	HF_FRAME_ACK = 5,   /* HF_ACK_SIZE bytes: program bytes received (64 bits), for the resume ledger */
 	HF_FRAME_PROOF = 6, /* HF_CHECK_SIZE bytes: HMAC over both HELLOs' nonces, client then server; keyed only */
 };
 
 /*
+ * A BEAT is owed when neither direction has moved for the pace and up to a quarter more, at random.  The pace is the
+ * sender's interval or a third of the peer's timeout, whichever is less, and 50 ms at least: a peer with a shorter
+ * timeout than ours must not take our silence for the end.
+ *
  * A FIN with HF_HEADER_FIN_SEEN is both the second FIN and the acknowledgement of the first; nothing follows it.  FINs
  * without it have crossed: each side then sends one more BEAT, with HF_BEAT_FIN_RECEIVED, as its last frame.  A side
  * really shuts its direction down only when nothing can come from the other: an incoming byte would be answered with a
@@ -89,7 +93,7 @@ enum hf_header_flag {
 enum {
 	HF_HEADER_SIZE = 8,
 	/* Offsets within a frame header. */
-	HF_HEADER_TYPE = 0,
+	HF_HEADER_TYPE = 0,   /* enum hf_frame_type; another is corrupt */
 	HF_HEADER_FLAGS = 1,  /* enum hf_header_flag; others are sent as 0 and ignored */
 	HF_HEADER_CHECK = 2,  /* 16 bits: the low half of CRC32C over the other six bytes in order */
 	HF_HEADER_LENGTH = 4, /* 32 bits: of the payload */
@@ -111,8 +115,8 @@ enum {
 };
 
 enum hf_beat_state {
-	HF_BEAT_FIN_SENT = 1,
-	HF_BEAT_FIN_RECEIVED = 2,
+	HF_BEAT_FIN_SENT = 1,     /* the sender's program has ended its direction */
+	HF_BEAT_FIN_RECEIVED = 2, /* the sender has had the other side's FIN */
 };
 
 #endif

@@ -218,10 +218,10 @@ static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 	return done;
 }
 
-/* SIZE: what waits in the kernel. */
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t size)
+/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises. */
+static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting)
 {
-	uint8_t *room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *room = hf_sys_mmap(NULL, waiting, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hf_rx copy = wrap->rx;
 	struct hf_rx_news news;
 	long got;
@@ -229,14 +229,14 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 
 	if (hf_sys_failed(room))
 		return peek_frame(wrap, fd, want);
-	got = hf_sys_recvfrom(fd, room, size, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	got = hf_sys_recvfrom(fd, room, waiting, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
 		bytes = bytes < want->total ? bytes : want->total;
 		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
 			bytes = scatter(want, room, bytes);
 	}
-	hf_sys_munmap(room, size);
+	hf_sys_munmap(room, waiting);
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
 }
 

@@ -317,7 +317,7 @@ struct queued {
 static void read_queued(void *arg)
 {
 	struct queued *queued = arg;
-	char path[64], text[64];
+	char path[64], text[64] = "";
 	struct hf_fmt fmt;
 	uint64_t ns = 0;
 	long got = 0, i = 0;
