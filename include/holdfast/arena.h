@@ -3,9 +3,10 @@
  * whoever has a connection's descriptor knows where its stream stands.
  *
  * A memfd named HF_ARENA_NAME, sealed against a change of its size, mapped MAP_SHARED.  Fixed-width fields, native byte
- * order, no pointers.  It begins with struct hf_arena; connection I stands at HF_ARENA_CONNS_AT + I *
- * HF_ARENA_CONN_SIZE and the bytes it queues before its handshake at HF_ARENA_QUEUES_AT + I * HF_ARENA_QUEUE_SIZE. Only
- * what has been touched is memory.
+ * order, no pointers.  It begins with struct hf_arena.  Wrapped connection I stands at HF_ARENA_CONNS_AT + I *
+ * HF_ARENA_CONN_SIZE, the bytes it queues before its handshake at HF_ARENA_QUEUES_AT + I * HF_ARENA_QUEUE_SIZE.  What
+ * an operator may see of a watched connection, of either mode, is one of the views at HF_ARENA_VIEWS_AT, with a
+ * numbering of their own.  Only what has been touched is memory.
  *
  * Whoever can write here is one of the family and could do the same to its own connections; what is read is checked so
  * that it cannot make a reader crash or reach beyond the arena.
@@ -13,6 +14,7 @@
 #ifndef HOLDFAST_ARENA_H
 #define HOLDFAST_ARENA_H
 
+#include <holdfast/event.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -25,6 +27,11 @@ enum {
 	HF_ARENA_CONN_SIZE = 1280,
 	HF_ARENA_QUEUE_SIZE = 64 * 1024,
 	HF_ARENA_HOLDERS = 8,
+	HF_ARENA_VIEWS = 128 * 1024,
+	HF_ARENA_VIEW_SIZE = 704,
+	HF_VIEW_RTTS = 16,
+	HF_VIEW_EVENTS = 8,
+	HF_COUNT_BUCKETS = 20,
 
 	HF_ARENA_INDEX_BITS = 10, /* of a handle: the entry's number; above it its generation */
 };
@@ -58,6 +65,76 @@ enum hf_arena_doubt {
 	HF_DOUBT_MANY,    /* more holders than there is room for */
 };
 
+/*
+ * What has happened in the family since the arena was made.  Bucket B counts what is below 2^B (ms or us), the last one
+ * everything else.
+ */
+struct hf_arena_counts {
+	_Atomic uint64_t events[32];     /* by enum hf_event_kind, whether HOLDFAST_LEVEL lets them be told or not */
+	_Atomic uint64_t dead[8];        /* by enum hf_reason */
+	_Atomic uint64_t watched, ended; /* connections that were first looked at, and no longer are */
+	_Atomic uint64_t detection_ms[HF_COUNT_BUCKETS]; /* silence at a dead verdict */
+	_Atomic uint64_t detection_sum;                  /* ms */
+	_Atomic uint64_t rtt_us[HF_COUNT_BUCKETS];       /* round trips, one a look at a connection that moved */
+	_Atomic uint64_t rtt_sum;                        /* us */
+	_Atomic uint64_t reserved[64];
+};
+
+struct hf_view_event {
+	uint64_t at; /* ms, CLOCK_REALTIME; 0: none */
+	uint8_t kind, reason, ended, pad[5];
+};
+
+enum hf_view_flag {
+	HF_VIEW_LATE = 1,
+	HF_VIEW_STALLED = 2,
+	HF_VIEW_HALF_CLOSED = 4,
+	HF_VIEW_DEAD = 8, /* told dead; ENDED too unless it was left alone */
+	HF_VIEW_ENDED = 16,
+	HF_VIEW_DRAINING = 32, /* closed by the program, last bytes on their way */
+};
+
+enum { HF_VIEW_HANDSHAKE = 255 }; /* for `session`: no frames yet */
+
+/*
+ * One watched connection as its watchdog last saw it.  Written by one thread; a reader copies it and believes the copy
+ * if `seq` was even and the same before and after.  Times are ms of CLOCK_MONOTONIC, 0 meaning "not" or "not yet".
+ * Texts come from the peer or the program: printable, NUL-padded, not necessarily terminated.
+ */
+struct hf_arena_view {
+	_Atomic uint32_t seq;
+	_Atomic uint32_t proc; /* handle of the process that writes it; 0: free */
+	_Atomic uint32_t next; /* link of the free list: index + 1 */
+	uint32_t flags;        /* enum hf_view_flag */
+	uint64_t cookie;       /* SO_COOKIE */
+	int32_t fd, pid;
+	uint8_t mode;    /* enum hf_mode: probe or wrap */
+	uint8_t role;    /* 0 unknown, 1 client, 2 server */
+	uint8_t state;   /* TCP's, as Linux numbers them: enum hf_tcp_state */
+	uint8_t session; /* of a wrapped one: enum hf_session_state, or HF_VIEW_HANDSHAKE */
+	uint32_t interval, timeout, reply_timeout, stall_timeout, half_close_timeout; /* ms, as they apply to it */
+	uint32_t ends; /* what ends it: bits 1 dead, 2 unanswered, 4 stalled, 8 half-closed; else it is only told */
+	uint64_t since, looked_at, next_at; /* first look, last look, next one due */
+	uint64_t heard_at;                  /* last sign of life of the peer's kernel */
+	uint64_t beat_heard_at;             /* wrap: last byte of the peer's shim */
+	uint64_t moved_at;                  /* bytes last moved in either direction */
+	uint64_t asked_since;               /* a question to the peer's kernel is open */
+	uint64_t owed_since;                /* the peer owes a reply */
+	uint64_t stalled_since, half_since;
+	uint64_t sent, received;              /* bytes, as the kernel counts */
+	uint64_t beats_sent, beats_received;  /* wrap */
+	uint32_t rtt_us, beat_rtt_us;         /* the kernel's, the beats' */
+	uint32_t unread, unacked;             /* bytes our program has not read; bytes the peer's kernel has not got */
+	uint32_t peer_unread, peer_unread_ms; /* wrap: from the peer's last beat */
+	uint32_t probes, backoff, retransmits, snd_wnd;
+	uint32_t rtts[HF_VIEW_RTTS]; /* us, a ring: the next goes to rtts[rtt_count % HF_VIEW_RTTS] */
+	uint32_t rtt_count, event_count;
+	struct hf_view_event events[HF_VIEW_EVENTS]; /* a ring likewise */
+	uint8_t local[28], peer[28];                 /* struct sockaddr_in or sockaddr_in6 */
+	uint32_t peer_pid;
+	char peer_prog[32], peer_host[64], peer_info[64];
+};
+
 struct hf_arena {
 	uint64_t magic;
 	uint32_t version;           /* HF_ARENA_VERSION */
@@ -66,16 +143,21 @@ struct hf_arena {
 	_Atomic uint32_t used;      /* connections ever handed out */
 	_Atomic uint32_t proc_hint; /* where to look for a free process entry next */
 	_Atomic uint64_t swept_at;  /* ms */
-	uint64_t reserved[58];
+	_Atomic uint64_t view_free_head;
+	_Atomic uint32_t views_used, pad;
+	uint64_t reserved[56];
+	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];
 };
 
 #define HF_ARENA_VERSION   1
 #define HF_ARENA_CONNS_AT  ((uint64_t)1 << 20)
 #define HF_ARENA_QUEUES_AT (HF_ARENA_CONNS_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_CONN_SIZE)
-#define HF_ARENA_SIZE      (HF_ARENA_QUEUES_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_QUEUE_SIZE)
+#define HF_ARENA_VIEWS_AT  (HF_ARENA_QUEUES_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_QUEUE_SIZE)
+#define HF_ARENA_SIZE      (HF_ARENA_VIEWS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_VIEW_SIZE)
 
 _Static_assert(sizeof(struct hf_arena) <= HF_ARENA_CONNS_AT, "the head reaches into the connections");
+_Static_assert(sizeof(struct hf_arena_view) <= HF_ARENA_VIEW_SIZE, "a view has this room");
 _Static_assert(sizeof(struct hf_arena_proc) == 64, "one cache line a process");
 
 #endif
