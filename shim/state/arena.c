@@ -129,15 +129,23 @@ static void *map_head(int fd)
 /* Several threads may come here at once: one of them makes it for all. */
 bool hf_arena_make(uint32_t layout)
 {
-	static _Atomic uint32_t making;
+	enum { MOST_TRIES = 40000 };
+	static _Atomic int making; /* the process that is at it: a fork may copy the word and not the thread */
 	const struct timespec moment = {0, 50000};
 	struct hf_arena *head;
 	struct stat st;
-	int fd;
+	int fd, me = hf_sys_getpid(), seen = 0;
 
-	/* Not for ever: a fork may have copied the word while another thread was at it. */
-	for (int tries = 0; hf_arena() == NULL && tries < 2000 && atomic_exchange(&making, 1) != 0; tries++)
+	/* Never a second one beside the first, however long that takes: its records would be the same memory.  Not for
+	 * ever, should this be a signal handler above the maker. */
+	for (int tries = 0; hf_arena() == NULL && !atomic_compare_exchange_strong(&making, &seen, me); tries++) {
+		if (seen != me)
+			continue;
+		if (tries >= MOST_TRIES)
+			return false;
+		seen = 0;
 		hf_sys_nanosleep(&moment, NULL);
+	}
 	head = hf_arena();
 	if (head == NULL) {
 		fd = make_file();

@@ -15,7 +15,6 @@ DIR=$TOP
 PIDS=() started=
 
 # A combination is MODE-ENDS: in which mode the library is, at which end.
-PLAIN=(none)
 PROBE=(none probe-client probe-server probe-both)
 ALL=("${PROBE[@]}" wrap-client wrap-server wrap-both)
 
@@ -154,7 +153,7 @@ same() {
 # where both ends have it, and called nothing dead.  $ENDS: who runs with the library if both do.
 ENDS=(client server)
 check_reports() {
-	local what=$1 tag=$2 event=open end ends=("${ENDS[@]}") missing= bad
+	local what=$1 tag=$2 event=open end ends=("${ENDS[@]}") missing='' bad
 	case $tag in
 	wrap-both) event=wrapped ;;
 	wrap-*) event=plain ;;
