@@ -331,6 +331,11 @@ static inline int hf_sys_munmap(void *addr, size_t size)
 	return (int)hf_sys2(SYS_munmap, addr, size);
 }
 
+static inline int hf_sys_mprotect(void *addr, size_t size, int prot)
+{
+	return (int)hf_sys3(SYS_mprotect, addr, size, prot);
+}
+
 static inline int hf_sys_madvise(void *addr, size_t size, int advice)
 {
 	return (int)hf_sys3(SYS_madvise, addr, size, advice);

@@ -1,5 +1,6 @@
 #include "io/adopt.h"
 #include "io/gate.h"
+#include "io/stdio.h"
 #include "sys.h"
 #include "watch/watch.h"
 
@@ -96,6 +97,8 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 		hf_wrap_adopt(slot, fd);
 	else if (mode == HF_MODE_WRAP && len != 0)
 		(void)hf_wrap_begin(slot, fd, client, addr, len);
+	if (hf_wrap_of(slot) != NULL)
+		hf_stdio_arm();
 	set_entry(fd, hf_slot_entry(slot));
 	hf_watch_give(slot);
 	return slot;

@@ -96,7 +96,7 @@ static ssize_t transmit(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	if (wrap != NULL && count <= IOV_MAX && (count == 0 || !hf_wild(iov)) && hf_iov_total(iov, count) == 0 &&
 	    !hf_may_write(wrap)) {
 		*plain = false;
-		return hf_broken_pipe(hf_turn_me(), flags);
+		return hf_broken_pipe(flags);
 	}
 	return hf_wrap_send(slot, fd, iov, count, flags, plain);
 }

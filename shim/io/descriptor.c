@@ -1,6 +1,7 @@
 /*
  * The calls that close, duplicate and configure descriptors: how the map keeps up with the kernel.
  */
+#include "io/descriptor.h"
 #include "io/adopt.h"
 #include "io/gate.h"
 #include "io/keep.h"
@@ -40,41 +41,75 @@ static void leaving(int fd, hf_fd_entry entry)
 		hf_wrap_leave(slot, atomic_load(&slot->refs) == 1 || !hf_move_to_duplicate(slot, fd));
 }
 
-/* A close of FD, of which the map says ENTRY; RAW: not one that a thread may be cancelled in (pthreads(7)). */
-static int close_known(int fd, hf_fd_entry entry, bool raw)
+void hf_part(int fd, struct hf_parting *parting)
 {
-	hf_fd_entry mark;
-	int result, error, kept = closing_wrapped(fd, entry);
+	hf_fd_entry entry = hf_fdmap_get(fd);
 
+	parting->kept = closing_wrapped(fd, entry);
 	leaving(fd, entry);
-	entry = hf_fdmap_busy(fd, &mark);
-	result = raw ? hf_sys_close(fd) : hf_real.close(fd);
-	error = errno;
-	/* Linux has given the number back even when close reports an error, except EBADF (close(2)). */
-	hf_fdmap_unbusy(fd, mark, HF_FD_UNKNOWN);
-	if (kept >= 0)
-		hf_keep_draining(entry, kept);
-	else if (HF_FD_KIND(entry) == HF_FD_SLOT)
-		hf_release(entry, fd);
+	parting->entry = hf_fdmap_busy(fd, &parting->mark);
+}
+
+void hf_parted(int fd, const struct hf_parting *parting)
+{
+	int error = errno;
+
+	hf_fdmap_unbusy(fd, parting->mark, HF_FD_UNKNOWN);
+	if (parting->kept >= 0)
+		hf_keep_draining(parting->entry, parting->kept);
+	else if (HF_FD_KIND(parting->entry) == HF_FD_SLOT)
+		hf_release(parting->entry, fd);
 	errno = error;
+}
+
+/* A close that no thread may be cancelled in (pthreads(7)). */
+static int raw_close(int fd)
+{
+	int error = hf_sys_close(fd);
+
+	if (error < 0)
+		errno = -error;
+	return error < 0 ? -1 : 0;
+}
+
+/* A close, by CALL, of a descriptor that the map knows. */
+static int close_known(int fd, int (*call)(int fd))
+{
+	struct hf_parting parting;
+	int result;
+
+	hf_part(fd, &parting);
+	result = call(fd);
+	/* Linux has given the number back even when close reports an error, except EBADF (close(2)). */
+	hf_parted(fd, &parting);
 	return result;
 }
 
-int hf_close(int fd)
+static int close_by(int fd, int (*call)(int fd))
 {
 	hf_fd_entry entry;
 
-	hf_real_ready();
 	if (!hf_on())
-		return hf_real.close(fd);
+		return call(fd);
 	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
 	 * loop that closes until it fails would otherwise never end. */
 	entry = hf_fdmap_get(fd);
 	if (hf_unlikely(hf_report_owns(fd) || (entry == HF_FD_OURS && hf_kept(fd))))
 		return 0;
 	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
-		return hf_real.close(fd);
-	return close_known(fd, entry, false);
+		return call(fd);
+	return close_known(fd, call);
+}
+
+int hf_close(int fd)
+{
+	hf_real_ready();
+	return close_by(fd, hf_real.close);
+}
+
+int hf_close_quietly(int fd)
+{
+	return close_by(fd, raw_close);
 }
 
 int hf___close(int fd)
@@ -135,7 +170,7 @@ static void close_wrapped(unsigned first, unsigned last)
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
 		if (slot != NULL && hf_wrap_of(slot) != NULL)
-			(void)close_known((int)fd, entry, true);
+			(void)close_known((int)fd, raw_close);
 	}
 }
 

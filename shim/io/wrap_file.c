@@ -83,7 +83,7 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 				continue;
 			if (!hf_may_write(wrap)) {
 				hf_turn_end(&wrap->tx_turn);
-				*result = hf_broken_pipe(me, 0);
+				*result = hf_broken_pipe(0);
 				return false;
 			}
 			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;

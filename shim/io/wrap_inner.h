@@ -119,7 +119,7 @@ void hf_wrap_kernel_end(struct hf_wrap *wrap);
 void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
-ssize_t hf_broken_pipe(uint32_t me, int flags);
+ssize_t hf_broken_pipe(int flags);
 
 /* Whether the program may still send. The tx turn must be ours. */
 bool hf_may_write(const struct hf_wrap *wrap);

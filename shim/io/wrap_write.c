@@ -15,10 +15,11 @@
 
 enum { MOST_IOV = 60, SMALL = 2048 };
 
-ssize_t hf_broken_pipe(uint32_t me, int flags)
+ssize_t hf_broken_pipe(int flags)
 {
+	/* To the thread, by the kernel's number of it: that of its turns has a mark. */
 	if ((flags & MSG_NOSIGNAL) == 0)
-		hf_sys_tgkill(hf_sys_getpid(), (int)me, SIGPIPE);
+		hf_sys_tgkill(hf_sys_getpid(), hf_sys_gettid(), SIGPIPE);
 	errno = EPIPE;
 	return -1;
 }
@@ -182,7 +183,7 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			return false;
 		}
 		if (wrap->shut_after_queue) {
-			*result = hf_broken_pipe(me, flags);
+			*result = hf_broken_pipe(flags);
 			return false;
 		}
 		/* Not connected yet: as native, nothing is taken. */
@@ -246,7 +247,7 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		return -1;
 	}
 	if (!hf_may_write(wrap))
-		result = hf_broken_pipe(me, flags);
+		result = hf_broken_pipe(flags);
 	else
 		result = write_on(slot, fd, iov, count, total, flags);
 	hf_turn_end(&wrap->tx_turn);

@@ -5,6 +5,7 @@
 #include "io/exec.h"
 #include "io/gate.h"
 #include "io/inherit.h"
+#include "io/stdio.h"
 #include "report.h"
 #include "state/family.h"
 #include "sys.h"
@@ -143,8 +144,10 @@ static void leave(void *arg)
 	(void)arg;
 	if (!hf_on() || hf_proc_borrowed())
 		return;
-	if (hf_family_me() != 0)
+	if (hf_family_me() != 0) {
+		hf_stdio_exit();
 		hf_wrap_exit();
+	}
 	hf_watch_finish();
 }
 

@@ -17,3 +17,17 @@
 	}
 HF_CALLS(X)
 #undef X
+
+#define V(ret, name, params, last, target, args)           \
+	EXPORT ret hf_export_##name params __asm__(#name); \
+	ret hf_export_##name params                        \
+	{                                                  \
+		va_list ap;                                \
+		ret result;                                \
+		va_start(ap, last);                        \
+		result = hf_##target args;                 \
+		va_end(ap);                                \
+		return result;                             \
+	}
+HF_VARIADIC(V)
+#undef V

@@ -3,8 +3,10 @@
  * below (hf_NAME), the pointers to the next definition (hf_real.NAME), their look-up, the exports, and the test that
  * compares it with `nm -D`.
  *
- * X(return type, name, (parameters), (arguments)); V(name, parameters...) entries are variadic in C and are exported
- * with one pointer-sized argument, which is how the calling conventions of x86-64 and aarch64 pass it.
+ * X(return type, name, (parameters), (arguments)).  fcntl, ioctl, prctl and syscall are variadic in C and are exported
+ * with pointer-sized arguments, which is how the calling conventions of x86-64 and aarch64 pass theirs.  Those of
+ * HF_VARIADIC take any number of arguments of any type: V(return type, name, (parameters), last parameter, name that
+ * takes a va_list, (arguments)).
  */
 #ifndef HOLDFAST_PRELOAD_NAMES_H
 #define HOLDFAST_PRELOAD_NAMES_H
@@ -12,6 +14,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -150,9 +153,19 @@
 	X(int, execle, (const char *path, const char *arg, ...), ) \
 	X(pid_t, vfork, (void), )
 
+#define HF_CALLS_STDIO(X) \
+	X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream)) \
+	X(FILE *, freopen64, (const char *path, const char *mode, FILE *stream), (path, mode, stream)) \
+	X(int, vdprintf, (int fd, const char *format, va_list ap), (fd, format, ap)) \
+	X(int, __vdprintf_chk, (int fd, int flag, const char *format, va_list ap), (fd, flag, format, ap))
+
+#define HF_VARIADIC(V) \
+	V(int, dprintf, (int fd, const char *format, ...), format, vdprintf, (fd, format, ap)) \
+	V(int, __dprintf_chk, (int fd, int flag, const char *format, ...), format, __vdprintf_chk, (fd, flag, format, ap))
+
 #define HF_CALLS(X) \
 	HF_CALLS_SOCKET(X) HF_CALLS_DESCRIPTOR(X) HF_CALLS_READ(X) HF_CALLS_WRITE(X) HF_CALLS_WAIT(X) HF_CALLS_PROCESS(X) \
-	HF_CALLS_EXEC(X)
+	HF_CALLS_EXEC(X) HF_CALLS_STDIO(X)
 /* clang-format on */
 
 #endif

@@ -12,8 +12,10 @@ struct hf_real hf_real;
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 
 /* What a look-up needs of one object. */
+typedef ElfW(Sym) elf_symbol;
+
 struct object {
-	const ElfW(Sym) * symbols;
+	const elf_symbol *symbols;
 	const char *strings;
 	const ElfW(Versym) * versions;
 	const uint32_t *gnu_hash;
@@ -52,20 +54,32 @@ static bool object_read(const struct link_map *map, struct object *object)
 	       (object->gnu_hash != NULL || object->sysv_hash != NULL);
 }
 
-/* The address of symbol INDEX if it defines NAME in its default version. */
-static void *symbol_match(const struct object *object, uint32_t index, const char *name)
+/* What may be meant by a name. */
+enum want { WANT_FUNCTION, WANT_ANY };
+
+/* Symbol INDEX if it defines NAME in its default version. */
+static const elf_symbol *symbol_match(const struct object *object, uint32_t index, const char *name, enum want want)
 {
 	enum { VERSION_HIDDEN = 0x8000 };
-	const ElfW(Sym) *sym = &object->symbols[index];
+	const elf_symbol *sym = &object->symbols[index];
 	unsigned type = ELF64_ST_TYPE(sym->st_info);
 
-	if (sym->st_shndx == SHN_UNDEF || sym->st_value == 0 || (type != STT_FUNC && type != STT_GNU_IFUNC))
+	if (sym->st_shndx == SHN_UNDEF || sym->st_value == 0)
+		return NULL;
+	if (type != STT_FUNC && type != STT_GNU_IFUNC && (want == WANT_FUNCTION || type != STT_OBJECT))
 		return NULL;
 	if (ELF64_ST_BIND(sym->st_info) == STB_LOCAL || strcmp(object->strings + sym->st_name, name) != 0)
 		return NULL;
 	if (object->versions != NULL && (object->versions[index] & VERSION_HIDDEN) != 0)
 		return NULL;
-	if (type == STT_GNU_IFUNC)
+	return sym;
+}
+
+static void *symbol_address(const struct object *object, const elf_symbol *sym)
+{
+	if (sym == NULL)
+		return NULL;
+	if (ELF64_ST_TYPE(sym->st_info) == STT_GNU_IFUNC)
 		return ((void *(*)(void))(object->base + sym->st_value))();
 	return (void *)(object->base + sym->st_value);
 }
@@ -80,7 +94,7 @@ static uint32_t gnu_hash_of(const char *name)
 }
 
 /* The layout of DT_GNU_HASH: nbuckets, first symbol, bloom words, bloom shift; bloom; buckets; chains. */
-static void *gnu_lookup(const struct object *object, const char *name, uint32_t hash)
+static const elf_symbol *gnu_lookup(const struct object *object, const char *name, uint32_t hash, enum want want)
 {
 	const uint32_t *head = object->gnu_hash;
 	uint32_t nbuckets = head[0], first = head[1], nbloom = head[2], shift = head[3];
@@ -101,21 +115,21 @@ static void *gnu_lookup(const struct object *object, const char *name, uint32_t 
 		return NULL;
 	for (;; index++) {
 		uint32_t link = chains[index - first];
-		void *found;
+		const elf_symbol *found;
 
-		if ((link | 1) == (hash | 1) && (found = symbol_match(object, index, name)) != NULL)
+		if ((link | 1) == (hash | 1) && (found = symbol_match(object, index, name, want)) != NULL)
 			return found;
 		if ((link & 1) != 0)
 			return NULL;
 	}
 }
 
-static void *object_lookup(const struct object *object, const char *name, uint32_t hash)
+static const elf_symbol *object_lookup(const struct object *object, const char *name, uint32_t hash, enum want want)
 {
 	if (object->gnu_hash != NULL)
-		return gnu_lookup(object, name, hash);
+		return gnu_lookup(object, name, hash, want);
 	for (uint32_t i = 0; i < object->sysv_hash[1]; i++) {
-		void *found = symbol_match(object, i, name);
+		const elf_symbol *found = symbol_match(object, i, name, want);
 
 		if (found != NULL)
 			return found;
@@ -138,9 +152,18 @@ static const struct name {
 
 enum { COUNT = sizeof(names) / sizeof(names[0]) };
 
-void hf_real_resolve(void)
+static const struct link_map *behind_us(void)
 {
 	const struct link_map *map = _r_debug.r_map;
+
+	while (map != NULL && map->l_ld != _DYNAMIC)
+		map = map->l_next;
+	return map != NULL ? map->l_next : NULL;
+}
+
+void hf_real_resolve(void)
+{
+	const struct link_map *map;
 	uint32_t hashes[COUNT];
 	void *found[COUNT];
 	int objects = 0;
@@ -149,9 +172,7 @@ void hf_real_resolve(void)
 		hashes[i] = gnu_hash_of(names[i].name);
 		found[i] = NULL;
 	}
-	while (map != NULL && map->l_ld != _DYNAMIC)
-		map = map->l_next;
-	for (map = map != NULL ? map->l_next : NULL; map != NULL && objects < MAX_OBJECTS; map = map->l_next) {
+	for (map = behind_us(); map != NULL && objects < MAX_OBJECTS; map = map->l_next) {
 		struct object object;
 
 		if (!object_read(map, &object))
@@ -159,8 +180,33 @@ void hf_real_resolve(void)
 		objects++;
 		for (size_t i = 0; i < COUNT; i++)
 			if (found[i] == NULL)
-				found[i] = object_lookup(&object, names[i].name, hashes[i]);
+				found[i] = symbol_address(
+					&object, object_lookup(&object, names[i].name, hashes[i], WANT_FUNCTION));
 	}
 	for (size_t i = 0; i < COUNT; i++)
 		__atomic_store_n((void **)((char *)&hf_real + names[i].offset), found[i], __ATOMIC_RELAXED);
+}
+
+const struct link_map *hf_real_locate(const char *const *wanted, struct hf_symbol *found, size_t count)
+{
+	int objects = 0;
+
+	for (const struct link_map *map = behind_us(); map != NULL && objects < MAX_OBJECTS; map = map->l_next) {
+		struct object object;
+
+		if (!object_read(map, &object))
+			continue;
+		objects++;
+		for (size_t i = 0; i < count; i++) {
+			const elf_symbol *sym = object_lookup(&object, wanted[i], gnu_hash_of(wanted[i]), WANT_ANY);
+
+			found[i].at = symbol_address(&object, sym);
+			found[i].size = sym != NULL ? sym->st_size : 0;
+			if (i == 0 && sym == NULL)
+				break;
+		}
+		if (count > 0 && found[0].at != NULL)
+			return map;
+	}
+	return NULL;
 }

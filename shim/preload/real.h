@@ -10,6 +10,7 @@
 
 #include "preload/names.h"
 
+#include <link.h>
 #include <stdbool.h>
 
 struct hf_real {
@@ -25,6 +26,18 @@ extern struct hf_real hf_real;
 /* Fill hf_real; idempotent, callable from several threads at once (all write the same values).  A name the C library
  * does not have (an older glibc) stays NULL. */
 void hf_real_resolve(void);
+
+/* Something of the C library's that is used and not interposed. */
+struct hf_symbol {
+	void *at;    /* NULL: not there */
+	size_t size; /* as its symbol says */
+};
+
+/*
+ * Look for COUNT names, functions or data, in the first object behind us that defines the first of them: all from one
+ * object, whatever other libraries define.  Returns that object, or NULL.  Allocates nothing, takes no lock.
+ */
+const struct link_map *hf_real_locate(const char *const *wanted, struct hf_symbol *found, size_t count);
 
 /* Prototypes of the layer that does the work: hf_read() and so on, one for each name. */
 #define X(ret, name, params, args) ret hf_##name params;

@@ -115,15 +115,15 @@ static void without_gnu_hash(void **state)
 {
 	struct object object = libc_object();
 	uint32_t count = 0;
-	void *slow = NULL;
+	const elf_symbol *slow = NULL;
 
 	(void)state;
 	if (object.gnu_hash == NULL)
 		skip();
 	/* libc.so has symbols enough to show it: search them as the other branch does, by number. */
 	for (count = 0; count < 100000 && slow == NULL; count++)
-		slow = symbol_match(&object, count, "epoll_wait");
-	assert_ptr_equal(slow, gnu_lookup(&object, "epoll_wait", gnu_hash_of("epoll_wait")));
+		slow = symbol_match(&object, count, "epoll_wait", WANT_FUNCTION);
+	assert_ptr_equal(slow, gnu_lookup(&object, "epoll_wait", gnu_hash_of("epoll_wait"), WANT_FUNCTION));
 }
 
 static void what_is_not_there(void **state)
@@ -131,11 +131,29 @@ static void what_is_not_there(void **state)
 	struct object object = libc_object();
 
 	(void)state;
-	assert_null(object_lookup(&object, "holdfast_no_such", gnu_hash_of("holdfast_no_such")));
-	assert_null(object_lookup(&object, "", gnu_hash_of("")));
+	assert_null(object_lookup(&object, "holdfast_no_such", gnu_hash_of("holdfast_no_such"), WANT_FUNCTION));
+	assert_null(object_lookup(&object, "", gnu_hash_of(""), WANT_FUNCTION));
 	/* A variable is no function. */
 	assert_non_null(dlsym(RTLD_NEXT, "environ"));
-	assert_null(object_lookup(&object, "environ", gnu_hash_of("environ")));
+	assert_null(object_lookup(&object, "environ", gnu_hash_of("environ"), WANT_FUNCTION));
+}
+
+/* What is used without being interposed, data too, all from one object. */
+static void located(void **state)
+{
+	static const char *const wanted[] = {"_IO_file_jumps", "_IO_file_read", "environ", "holdfast_no_such"};
+	static const char *const absent[] = {"holdfast_no_such", "read"};
+	struct hf_symbol found[4];
+	const struct link_map *map = hf_real_locate(wanted, found, 4);
+
+	(void)state;
+	assert_non_null(map);
+	assert_non_null(strstr(map->l_name, "libc.so"));
+	for (size_t i = 0; i < 3; i++)
+		assert_ptr_equal(found[i].at, dlsym(RTLD_NEXT, wanted[i]));
+	assert_int_equal(found[0].size, 21 * sizeof(void *));
+	assert_null(found[3].at);
+	assert_null(hf_real_locate(absent, found, 2));
 }
 
 int main(void)
@@ -144,6 +162,7 @@ int main(void)
 		cmocka_unit_test(same_as_dlsym),    cmocka_unit_test(essential),
 		cmocka_unit_test(callable),         cmocka_unit_test(from_several_threads),
 		cmocka_unit_test(without_gnu_hash), cmocka_unit_test(what_is_not_there),
+		cmocka_unit_test(located),
 	};
 
 	return cmocka_run_group_tests_name("real", tests, NULL, NULL);
