@@ -102,7 +102,7 @@ static short ask_again(int fd, short events)
 {
 	struct pollfd p = {.fd = fd, .events = events};
 
-	return hf_sys_poll(&p, 1, 0) > 0 ? p.revents : 0;
+	return (short)(hf_sys_poll(&p, 1, 0) > 0 ? p.revents : 0);
 }
 
 enum { KERNEL_SIGSET = 8 }; /* bytes of a mask, to the kernel */
