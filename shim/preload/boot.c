@@ -6,7 +6,6 @@
 #include "io/gate.h"
 #include "io/inherit.h"
 #include "report.h"
-#include "state/family.h"
 #include "sys.h"
 #include "watch/watch.h"
 
@@ -143,7 +142,7 @@ static void leave(void *arg)
 	(void)arg;
 	if (!hf_on() || hf_proc_borrowed())
 		return;
-	if (hf_family_me() != 0)
+	if (hf_wrap_in_use())
 		hf_wrap_exit();
 	hf_watch_finish();
 }
