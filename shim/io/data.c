@@ -6,7 +6,6 @@
 #include "io/pass.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
-#include "state/family.h"
 #include "sys.h"
 
 #include <limits.h>
@@ -338,14 +337,14 @@ ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct 
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	if (hf_unlikely(hf_family_me() != 0) && !hf_wild(msg) && msg->msg_controllen != 0)
+	if (hf_unlikely(hf_wrap_in_use()) && !hf_wild(msg) && msg->msg_controllen != 0)
 		hf_pass_sending(fd, msg);
 	HF_THROUGH(ssize_t, fd, HF_WRITES, sendmsg, (fd, msg, flags), send_one(slot_, fd, msg, flags, &plain_));
 }
 
 int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
-	for (unsigned i = 0; hf_unlikely(hf_family_me() != 0) && i < count && !hf_wild(msgs); i++)
+	for (unsigned i = 0; hf_unlikely(hf_wrap_in_use()) && i < count && !hf_wild(msgs); i++)
 		if (msgs[i].msg_hdr.msg_controllen != 0)
 			hf_pass_sending(fd, &msgs[i].msg_hdr);
 	HF_THROUGH(int, fd, HF_WRITES, sendmmsg, (fd, msgs, count, flags),

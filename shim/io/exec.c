@@ -3,7 +3,6 @@
 #include "io/process.h"
 #include "io/wrap_inner.h"
 #include "report.h"
-#include "state/family.h"
 #include "state/fdlist.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -176,7 +175,7 @@ static void withhold(const struct survivors *s, enum hf_target target)
 
 static bool any_wrapped(void)
 {
-	return hf_on() && hf_family_me() != 0;
+	return hf_on() && hf_wrap_in_use();
 }
 
 /* Before an exec. True: wrapped connections go along. */

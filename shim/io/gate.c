@@ -39,6 +39,7 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 
 	if (seen == epoch || !atomic_compare_exchange_strong(&slot->epoch, &seen, epoch))
 		return;
+	slot->view = 0;                 /* that is the parent's */
 	slot->counted = false;          /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
 	atomic_store(&slot->stage, HF_STAGE_IDLE);

@@ -3,7 +3,6 @@
 #include "io/gate.h"
 #include "io/wrap_inner.h"
 #include "report.h"
-#include "state/family.h"
 #include "sys.h"
 
 #include <string.h>
@@ -87,7 +86,7 @@ static void sending(int fd, void *arg)
 
 void hf_pass_sending(int fd, const struct msghdr *msg)
 {
-	if (hf_family_me() != 0 && hf_on())
+	if (hf_wrap_in_use() && hf_on())
 		each_passed(msg, sending, &fd);
 }
 

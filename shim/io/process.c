@@ -93,7 +93,7 @@ long hf_raw_fork(long nr, long a, long b, long c, long d, long e, long f)
 static void leaving(void)
 {
 	hf_real_ready();
-	if (hf_on() && hf_family_me() != 0 && !hf_proc_borrowed())
+	if (hf_on() && hf_wrap_in_use() && !hf_proc_borrowed())
 		hf_wrap_exit();
 }
 

@@ -23,6 +23,8 @@ enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 1 };
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set. */
 enum { MARK = 0x7f4846f1 };
 
+_Atomic bool hf_wrap_used;
+
 uint32_t hf_wrap_layout(void)
 {
 	return LAYOUT;
@@ -127,9 +129,10 @@ bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct socka
 	struct hf_wrap *wrap;
 	uint32_t index;
 
-	if (!hf_arena_make(LAYOUT) || cookie == 0 || (index = hf_arena_take()) == HF_CONN_NONE)
+	if (!hf_arena_make(LAYOUT, true) || cookie == 0 || (index = hf_arena_take()) == HF_CONN_NONE)
 		return false;
 	(void)hf_family_join(hf_runtime.prog);
+	atomic_store_explicit(&hf_wrap_used, true, memory_order_relaxed);
 	wrap = (struct hf_wrap *)(void *)hf_arena_conn(index);
 	wrap->client = client;
 	if (client && len <= sizeof(wrap->dial)) {
@@ -155,6 +158,7 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 	uint32_t index;
 
 	(void)hf_arena_borrow(LAYOUT);
+	atomic_store(&hf_wrap_used, true);
 	wrap = lookup(cookie, &index);
 	if (wrap != NULL && hf_family_join(hf_runtime.prog) && hf_hold_join(&wrap->conn, hf_family_me()) &&
 	    atomic_load(&wrap->conn.cookie) == cookie) {
@@ -195,7 +199,7 @@ uint32_t hf_wrap_expect_child(void)
 {
 	uint32_t child = 0;
 
-	if (hf_family_me() == 0)
+	if (!hf_wrap_in_use())
 		return 0;
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);

@@ -121,6 +121,13 @@ bool hf_wrap_marked(int fd);
 bool hf_wrap_known(int fd);
 bool hf_wrap_is_mark(int value);
 
+/* Whether this process has or had wrapped connections: one load for all who need not care otherwise. */
+extern _Atomic bool hf_wrap_used;
+static inline bool hf_wrap_in_use(void)
+{
+	return atomic_load_explicit(&hf_wrap_used, memory_order_relaxed);
+}
+
 /* Of the arena: hf_arena_make(). */
 uint32_t hf_wrap_layout(void);
 

@@ -7,7 +7,6 @@
 #include "io/inherit.h"
 #include "io/stdio.h"
 #include "report.h"
-#include "state/family.h"
 #include "sys.h"
 #include "watch/watch.h"
 
@@ -144,7 +143,7 @@ static void leave(void *arg)
 	(void)arg;
 	if (!hf_on() || hf_proc_borrowed())
 		return;
-	if (hf_family_me() != 0) {
+	if (hf_wrap_in_use()) {
 		hf_stdio_exit();
 		hf_wrap_exit();
 	}

@@ -56,8 +56,10 @@ static int high(struct rlimit *limit)
 	return (int)(top > 128 ? top - 64 : top / 2);
 }
 
-/* A duplicate of FD there, without close-on-exec: the next image of this process must find it.  -errno if impossible.
- */
+/* Whether the next image of this process must find it. */
+static _Atomic bool survives_exec;
+
+/* A duplicate of FD there.  -errno if impossible. */
 static int raise_fd(int fd)
 {
 	enum { NEAR = 64 };
@@ -70,7 +72,7 @@ static int raise_fd(int fd)
 		ours.rlim_cur = program.rlim_max < (rlim_t)base + NEAR ? program.rlim_max : (rlim_t)base + NEAR;
 		(void)hf_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, &ours, NULL);
 	}
-	up = (int)hf_sys_fcntl(fd, F_DUPFD, base);
+	up = (int)hf_sys_fcntl(fd, atomic_load(&survives_exec) ? F_DUPFD : F_DUPFD_CLOEXEC, base);
 	if (ours.rlim_cur != program.rlim_cur)
 		(void)hf_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, &program, NULL);
 	return up;
@@ -126,8 +128,18 @@ static void *map_head(int fd)
 	return hf_sys_mmap(NULL, sizeof(struct hf_arena), PROT_READ | PROT_WRITE, flags, fd, 0);
 }
 
+void *hf_arena_map(uint64_t at, size_t size)
+{
+	int fd = hf_arena_fd();
+	bool shared = hf_arena_owns(fd);
+	void *map = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS,
+				shared ? fd : -1, shared ? (off_t)at : 0);
+
+	return hf_sys_failed(map) ? NULL : map;
+}
+
 /* Several threads may come here at once: one of them makes it for all. */
-bool hf_arena_make(uint32_t layout)
+static bool make(uint32_t layout)
 {
 	enum { MOST_TRIES = 40000 };
 	static _Atomic int making; /* the process that is at it: a fork may copy the word and not the thread */
@@ -170,6 +182,18 @@ bool hf_arena_make(uint32_t layout)
 	return hf_arena() != NULL;
 }
 
+bool hf_arena_make(uint32_t layout, bool survives)
+{
+	int fd;
+
+	if (survives && !atomic_exchange(&survives_exec, true)) {
+		fd = hf_arena_fd();
+		if (hf_arena_owns(fd))
+			(void)hf_sys_fcntl(fd, F_SETFD, 0);
+	}
+	return hf_arena() != NULL || make(layout);
+}
+
 /* Finding it again after exec */
 
 /* Whether FD is an arena we can use; it then is ours. */
@@ -190,6 +214,7 @@ static bool try_inherit(int fd, uint32_t layout)
 	}
 	arena_dev = st.st_dev;
 	arena_ino = st.st_ino;
+	atomic_store(&survives_exec, true);
 	atomic_store(&arena_fd, fd);
 	atomic_store(&hf_arena_head, head);
 	return true;
@@ -267,19 +292,14 @@ struct hf_arena_conn *hf_arena_conn(uint32_t index)
 {
 	_Atomic(char *) *place;
 	char *chunk, *expected = NULL;
-	int fd = hf_arena_fd();
-	off_t at;
 
 	if (index >= HF_ARENA_CONNS)
 		return NULL;
 	place = &chunks[index / CHUNK];
 	chunk = atomic_load_explicit(place, memory_order_acquire);
 	if (chunk == NULL) {
-		at = (off_t)(HF_ARENA_CONNS_AT + (uint64_t)(index / CHUNK) * CHUNK_BYTES);
-		chunk = hf_arena_owns(fd) ? hf_sys_mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at)
-					  : hf_sys_mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE,
-							MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		if (hf_sys_failed(chunk))
+		chunk = hf_arena_map(HF_ARENA_CONNS_AT + (uint64_t)(index / CHUNK) * CHUNK_BYTES, CHUNK_BYTES);
+		if (chunk == NULL)
 			return NULL;
 		if (!atomic_compare_exchange_strong(place, &expected, chunk)) {
 			hf_sys_munmap(chunk, CHUNK_BYTES);
@@ -371,16 +391,7 @@ static off_t queue_at(uint32_t index)
 
 void *hf_arena_queue(uint32_t index)
 {
-	int fd = hf_arena_fd();
-	void *map;
-
-	if (index >= HF_ARENA_CONNS)
-		return NULL;
-	map = hf_arena_owns(fd)
-		      ? hf_sys_mmap(NULL, HF_ARENA_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, queue_at(index))
-		      : hf_sys_mmap(NULL, HF_ARENA_QUEUE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-				    0);
-	return hf_sys_failed(map) ? NULL : map;
+	return index < HF_ARENA_CONNS ? hf_arena_map((uint64_t)queue_at(index), HF_ARENA_QUEUE_SIZE) : NULL;
 }
 
 void hf_arena_queue_drop(uint32_t index, void *queue, bool discard)

@@ -26,9 +26,14 @@ static inline struct hf_arena *hf_arena(void)
 	return atomic_load_explicit(&hf_arena_head, memory_order_acquire);
 }
 
-/* Make one if there is none.  LAYOUT: see struct hf_arena; the same for every process of one build.  False: no memory.
+/*
+ * Make one if there is none.  LAYOUT: see struct hf_arena; the same for every process of one build.  SURVIVES: the next
+ * image of this process must find it; until somebody wants that its descriptor is close-on-exec.  False: no memory.
  */
-bool hf_arena_make(uint32_t layout);
+bool hf_arena_make(uint32_t layout, bool survives);
+
+/* SIZE bytes of the arena from AT on, mapped; NULL: no memory. */
+void *hf_arena_map(uint64_t at, size_t size);
 
 /*
  * At load: whether a previous image of this process has left an arena of the same LAYOUT, which is then ours. THOROUGH:

@@ -101,6 +101,7 @@ struct hf_slot {
 	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */
+	uint32_t view;        /* its place among the views, plus one (state/view.h); 0: none */
 	uint32_t index;       /* its own number; constant */
 };
 

@@ -1,5 +1,6 @@
 /* One look at one connection, and what follows from it: see look.h. */
 #include "watch/look.h"
+#include "watch/publish.h"
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
@@ -252,6 +253,7 @@ static bool stand_aside(struct hf_slot *slot, uint64_t now)
 	}
 	if (!hf_wrap_keep(slot, now)) {
 		slot->aside = true;
+		hf_publish_end(slot);
 		hf_watch_schedule(slot, now + (half < AGAIN_MS ? half : AGAIN_MS));
 		return true;
 	}
@@ -322,5 +324,6 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		fail(slot, &ruling);
 	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
 		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
+	hf_publish(slot, fd, now, &policy, &evidence, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
 }

@@ -11,6 +11,7 @@
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/look.h"
+#include "watch/publish.h"
 #include "watch/socket.h"
 #include "watch/tell.h"
 #include "watch/thread.h"
@@ -108,6 +109,7 @@ static void start(struct hf_slot *slot)
 	}
 	hf_sink_aside = hf_thread_aside;
 	hf_socket_prepare();
+	hf_publish_prepare();
 	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
 	if (hf_thread_start(body) < 0) {
 		atomic_store(&watch.state, OFF);
@@ -268,6 +270,7 @@ void hf_watch_done(struct hf_slot *slot)
 /* A slot the program has closed.  It may be handed to us once more while we hold it: then it is freed next time. */
 static void bury(struct hf_slot *slot)
 {
+	hf_publish_end(slot);
 	if (slot->counted)
 		unwatch(slot);
 	if (slot->looked && atomic_load(&slot->tuned) != 0)

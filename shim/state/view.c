@@ -1,0 +1,129 @@
+#include "state/view.h"
+#include "state/family.h"
+#include "sys.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+	CHUNK = 1024, /* views mapped at a time: a multiple of every page size */
+	CHUNKS = HF_ARENA_VIEWS / CHUNK,
+	CHUNK_BYTES = CHUNK * HF_ARENA_VIEW_SIZE,
+};
+
+static _Atomic(char *) chunks[CHUNKS];
+
+static struct hf_arena_view *map(uint32_t index)
+{
+	_Atomic(char *) *place;
+	char *chunk, *expected = NULL;
+
+	if (index >= HF_ARENA_VIEWS)
+		return NULL;
+	place = &chunks[index / CHUNK];
+	chunk = atomic_load_explicit(place, memory_order_acquire);
+	if (chunk == NULL) {
+		chunk = hf_arena_map(HF_ARENA_VIEWS_AT + (uint64_t)(index / CHUNK) * CHUNK_BYTES, CHUNK_BYTES);
+		if (chunk == NULL)
+			return NULL;
+		if (!atomic_compare_exchange_strong(place, &expected, chunk)) {
+			hf_sys_munmap(chunk, CHUNK_BYTES);
+			chunk = expected;
+		}
+	}
+	return (struct hf_arena_view *)(void *)(chunk + (size_t)(index % CHUNK) * HF_ARENA_VIEW_SIZE);
+}
+
+/* What a process that is gone has left, if there is any.  A scan: only when every place has been used. */
+static uint32_t take_over(struct hf_arena *head)
+{
+	for (uint32_t i = 0; i < atomic_load(&head->views_used) && i < HF_ARENA_VIEWS; i++) {
+		struct hf_arena_view *view = map(i);
+		uint32_t proc = view != NULL ? atomic_load(&view->proc) : 0;
+
+		if (proc != 0 && !hf_family_lives(proc) &&
+		    atomic_compare_exchange_strong(&view->proc, &proc, hf_family_me()))
+			return i;
+	}
+	return HF_CONN_NONE;
+}
+
+static uint32_t pop_free(struct hf_arena *head)
+{
+	uint64_t seen = atomic_load(&head->view_free_head);
+
+	while ((uint32_t)seen != 0) {
+		uint32_t index = (uint32_t)seen - 1;
+		struct hf_arena_view *view = map(index);
+		uint64_t next = view != NULL ? atomic_load_explicit(&view->next, memory_order_relaxed) : 0;
+
+		if (view == NULL)
+			return HF_CONN_NONE;
+		if (atomic_compare_exchange_weak(&head->view_free_head, &seen, ((seen >> 32) + 1) << 32 | next))
+			return index;
+	}
+	return HF_CONN_NONE;
+}
+
+uint32_t hf_view_take(void)
+{
+	struct hf_arena *head = hf_arena();
+	struct hf_arena_view *view;
+	uint32_t index;
+
+	if (head == NULL || hf_family_me() == 0)
+		return 0;
+	index = pop_free(head);
+	if (index == HF_CONN_NONE) {
+		index = atomic_load(&head->views_used);
+		while (index < HF_ARENA_VIEWS && !atomic_compare_exchange_weak(&head->views_used, &index, index + 1))
+			;
+		if (index >= HF_ARENA_VIEWS)
+			index = take_over(head);
+	}
+	view = map(index);
+	if (view == NULL)
+		return 0;
+	hf_view_begin(view);
+	memset((char *)view + offsetof(struct hf_arena_view, flags), 0,
+	       sizeof(*view) - offsetof(struct hf_arena_view, flags));
+	atomic_store(&view->proc, hf_family_me());
+	hf_view_end(view);
+	return index + 1;
+}
+
+struct hf_arena_view *hf_view_at(uint32_t place)
+{
+	struct hf_arena_view *view = place != 0 ? map(place - 1) : NULL;
+
+	return view != NULL && atomic_load(&view->proc) == hf_family_me() ? view : NULL;
+}
+
+void hf_view_give(uint32_t place)
+{
+	struct hf_arena *head = hf_arena();
+	struct hf_arena_view *view = hf_view_at(place);
+	uint64_t seen;
+
+	if (head == NULL || view == NULL)
+		return;
+	atomic_store(&view->proc, 0);
+	seen = atomic_load(&head->view_free_head);
+	do
+		atomic_store_explicit(&view->next, (uint32_t)seen, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak(&head->view_free_head, &seen, ((seen >> 32) + 1) << 32 | place));
+}
+
+void hf_view_begin(struct hf_arena_view *view)
+{
+	/* Odd, whatever a writer that died in the middle has left. */
+	atomic_store_explicit(&view->seq, atomic_load_explicit(&view->seq, memory_order_relaxed) | 1,
+			      memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+}
+
+void hf_view_end(struct hf_arena_view *view)
+{
+	atomic_store_explicit(&view->seq, atomic_load_explicit(&view->seq, memory_order_relaxed) + 1,
+			      memory_order_release);
+}

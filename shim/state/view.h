@@ -1,0 +1,23 @@
+/*
+ * Views: what an operator may see of each watched connection (holdfast/arena.h), as places in the arena.
+ *
+ * A view belongs to one slot of one process and is written by its watchdog only.  Lock-free; errno untouched.
+ */
+#ifndef HOLDFAST_STATE_VIEW_H
+#define HOLDFAST_STATE_VIEW_H
+
+#include "state/arena.h"
+
+/* A free view for this process, its fields zero; 0: none is to be had.  Else its index + 1. */
+uint32_t hf_view_take(void);
+
+/* View INDEX + 1, mapped if need be; NULL: none, or no longer this process's. */
+struct hf_arena_view *hf_view_at(uint32_t place);
+
+void hf_view_give(uint32_t place);
+
+/* Around every change of its fields. */
+void hf_view_begin(struct hf_arena_view *view);
+void hf_view_end(struct hf_arena_view *view);
+
+#endif

@@ -1,0 +1,220 @@
+#include "watch/publish.h"
+#include "io/wrap.h"
+#include "runtime.h"
+#include "state/family.h"
+#include "state/view.h"
+#include "sys.h"
+
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+void hf_publish_prepare(void)
+{
+	if (hf_arena_make(hf_wrap_layout(), false))
+		(void)hf_family_join(hf_runtime.prog);
+}
+
+/* Which of 2^b, b = 0..., VALUE is below. */
+static unsigned bucket(uint64_t value)
+{
+	unsigned b = value == 0 ? 0 : 64 - (unsigned)__builtin_clzll(value);
+
+	return b < HF_COUNT_BUCKETS ? b : HF_COUNT_BUCKETS - 1;
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static void count(const struct hf_ruling *ruling)
+{
+	struct hf_arena *head = hf_arena();
+
+	for (uint32_t left = ruling->events; head != NULL && left != 0; left &= left - 1) {
+		unsigned kind = (unsigned)__builtin_ctz(left);
+
+		add(&head->counts.events[kind], 1);
+		if (kind != HF_EV_DEAD)
+			continue;
+		add(&head->counts.dead[ruling->reason], 1);
+		if (ruling->reason == HF_WHY_RESET)
+			continue;
+		add(&head->counts.detection_ms[bucket(ruling->silent)], 1);
+		add(&head->counts.detection_sum, ruling->silent);
+	}
+}
+
+static void note_events(struct hf_arena_view *view, const struct hf_ruling *ruling)
+{
+	struct timespec ts = {0, 0};
+
+	for (uint32_t left = ruling->events; left != 0; left &= left - 1) {
+		struct hf_view_event *event = &view->events[view->event_count++ % HF_VIEW_EVENTS];
+
+		if (ts.tv_sec == 0)
+			hf_sys_clock_gettime(CLOCK_REALTIME, &ts);
+		*event = (struct hf_view_event){
+			.at = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000,
+			.kind = (uint8_t)__builtin_ctz(left),
+			.reason = (uint8_t)ruling->reason,
+			.ended = ruling->end,
+		};
+	}
+}
+
+static void note_rtt(struct hf_arena_view *view, uint32_t rtt)
+{
+	struct hf_arena *head = hf_arena();
+
+	if (rtt == 0)
+		return;
+	view->rtts[view->rtt_count++ % HF_VIEW_RTTS] = rtt;
+	add(&head->counts.rtt_us[bucket(rtt)], 1);
+	add(&head->counts.rtt_sum, rtt);
+}
+
+/* What does not change while the connection lives. */
+static void fill_once(struct hf_arena_view *view, struct hf_slot *slot, uint64_t now)
+{
+	struct hf_arena *head = hf_arena();
+
+	view->since = now;
+	view->pid = hf_sys_getpid();
+	view->cookie = atomic_load(&slot->cookie);
+	add(&head->counts.watched, 1);
+}
+
+static void fill_policy(struct hf_arena_view *view, const struct hf_policy *policy)
+{
+	view->interval = policy->interval;
+	view->timeout = policy->timeout;
+	view->reply_timeout = policy->reply_timeout;
+	view->stall_timeout = policy->stall_timeout;
+	view->half_close_timeout = policy->half_close_timeout;
+	view->ends = (policy->abort_on_dead ? 1U : 0) | (policy->abort_on_unanswered ? 2U : 0) |
+		     (policy->abort_on_stall ? 4U : 0) | (policy->abort_on_half_close ? 8U : 0);
+}
+
+static void fill_kernel(struct hf_arena_view *view, struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
+{
+	const struct hf_judge *judge = &slot->judge;
+	int queued = 0;
+
+	if (hf_sys_ioctl(fd, SIOCOUTQ, &queued) == 0 && queued >= 0)
+		view->unacked = (uint32_t)queued;
+	view->state = (uint8_t)evidence->state;
+	view->rtt_us = evidence->rtt_us;
+	view->unread = evidence->unread;
+	view->probes = evidence->probes;
+	view->backoff = evidence->backoff;
+	view->retransmits = evidence->retransmits;
+	view->snd_wnd = evidence->snd_wnd;
+	if (view->sent != evidence->bytes_acked || view->received != evidence->bytes_received)
+		note_rtt(view, evidence->rtt_us);
+	view->sent = evidence->bytes_acked;
+	view->received = evidence->bytes_received;
+	view->heard_at = judge->life_at;
+	view->moved_at = judge->moved_at;
+	view->asked_since = judge->asked_since;
+	view->owed_since = judge->owed_since;
+	view->stalled_since = judge->stalled_since;
+	view->flags = (judge->late ? HF_VIEW_LATE : 0U) | (judge->stalled ? HF_VIEW_STALLED : 0U) |
+		      (judge->half_closed ? HF_VIEW_HALF_CLOSED : 0U) | (judge->dead ? HF_VIEW_DEAD : 0U);
+}
+
+static void copy_text(char *to, size_t room, const char *from)
+{
+	memcpy(to, from, strnlen(from, room));
+}
+
+static void fill_wrap(struct hf_arena_view *view, const struct hf_wrap *wrap)
+{
+	const struct hf_session *session = &wrap->session;
+
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
+		view->session = HF_VIEW_HANDSHAKE;
+		return;
+	}
+	view->session = (uint8_t)session->state;
+	if (session->beats_received != view->beats_received)
+		note_rtt(view, session->rtt_us);
+	view->beats_sent = session->beats_sent;
+	view->beats_received = session->beats_received;
+	view->beat_rtt_us = session->rtt_us;
+	view->beat_heard_at = session->heard_at;
+	if (session->moved_at != 0)
+		view->moved_at = session->moved_at;
+	view->peer_unread = session->peer_unread;
+	view->peer_unread_ms = session->peer_unread_ms;
+	view->owed_since = wrap->owed_since;
+	view->stalled_since = wrap->stalled_since;
+	view->half_since = wrap->half_since;
+	view->flags |= (wrap->stalled_since != 0 ? HF_VIEW_STALLED : 0U) |
+		       (wrap->half_since != 0 ? HF_VIEW_HALF_CLOSED : 0U) | (wrap->hung ? HF_VIEW_DEAD : 0U);
+	if (view->peer_pid == 0) {
+		view->peer_pid = wrap->peer.pid;
+		copy_text(view->peer_prog, sizeof(view->peer_prog), wrap->peer.prog);
+		copy_text(view->peer_host, sizeof(view->peer_host), wrap->peer.host);
+		copy_text(view->peer_info, sizeof(view->peer_info), wrap->peer.info);
+	}
+}
+
+static void fill_names(struct hf_arena_view *view, struct hf_slot *slot, int fd)
+{
+	view->fd = fd;
+	view->mode = hf_wrap_of(slot) != NULL ? HF_MODE_WRAP : HF_MODE_PROBE;
+	view->role = atomic_load(&slot->has_role) == 0 ? 0 : atomic_load(&slot->client) != 0 ? 1 : 2;
+	memcpy(view->local, &slot->local, sizeof(view->local));
+	memcpy(view->peer, &slot->peer, sizeof(view->peer));
+}
+
+void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
+		const struct hf_evidence *evidence, const struct hf_ruling *ruling)
+{
+	struct hf_arena_view *view;
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (hf_arena() == NULL)
+		return;
+	count(ruling);
+	view = hf_view_at(slot->view);
+	if (view == NULL) {
+		slot->view = hf_view_take();
+		view = hf_view_at(slot->view);
+		if (view == NULL)
+			return;
+		hf_view_begin(view);
+		fill_once(view, slot, now);
+		hf_view_end(view);
+	}
+	hf_view_begin(view);
+	view->looked_at = now;
+	view->next_at = ruling->next;
+	fill_names(view, slot, fd);
+	fill_policy(view, policy);
+	fill_kernel(view, slot, fd, evidence);
+	if (wrap != NULL)
+		fill_wrap(view, wrap);
+	if (ruling->end || ruling->gone)
+		view->flags |= HF_VIEW_ENDED | (ruling->reason != HF_WHY_NONE ? HF_VIEW_DEAD : 0U);
+	if (atomic_load(&slot->draining) != 0)
+		view->flags |= HF_VIEW_DRAINING;
+	note_events(view, ruling);
+	hf_view_end(view);
+}
+
+void hf_publish_end(struct hf_slot *slot)
+{
+	struct hf_arena *head = hf_arena();
+	uint32_t place = slot->view;
+
+	if (place == 0 || head == NULL)
+		return;
+	slot->view = 0;
+	if (hf_view_at(place) == NULL)
+		return;
+	add(&head->counts.ended, 1);
+	hf_view_give(place);
+}
