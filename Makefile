@@ -74,12 +74,17 @@ $(BUILD)/libpure.a: $(PURE_OBJ)
 	rm -f $@
 	$(AR) rcs $@ $(PURE_OBJ)
 
+# The tool without its main(), for unit tests.
+$(BUILD)/libcommand.a: $(filter-out $(BUILD)/obj/tools/holdfast.o,$(TOOL_OBJ))
+	rm -f $@
+	$(AR) rcs $@ $^
+
 $(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
 	$(CC) $(CFLAGS) $(SAN) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
 
-$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a
+$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a $(BUILD)/libcommand.a
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -o $@ $< $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
+	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(BUILD)/libcommand.a $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
 
 $(BUILD)/tests/model/%: tests/model/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
@@ -125,15 +130,15 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 60
 FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_CORE    := $(sort $(wildcard shim/core/*.c))
-fuzz: ## fuzz what reads from the network, FUZZ_SECONDS (60) each
+FUZZ_CORE    := $(sort $(wildcard shim/core/*.c)) shim/fmt.c tools/elf_file.c
+fuzz: ## fuzz what reads what others wrote, FUZZ_SECONDS (60) each
 	@mkdir -p $(BUILD)/fuzz
 	@echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n){return !d && n;}' | \
 		$(FUZZ_CC) -fsanitize=fuzzer -x c - -o $(BUILD)/fuzz/probe 2>/dev/null || { \
 		echo 'fuzz: $(FUZZ_CC) with libFuzzer is missing (Debian: apt-get install clang libclang-rt-14-dev)' >&2; exit 1; }
 	@set -e; for name in $(FUZZ); do \
 		mkdir -p $(BUILD)/fuzz/$$name; \
-		$(FUZZ_CC) $(CPPFLAGS) $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
+		$(FUZZ_CC) $(CPPFLAGS) -Itools $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name.run tests/fuzz/$$name.c $(FUZZ_CORE) $(BSD_A); \
 		$(BUILD)/fuzz/$$name.run -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 \
 			-artifact_prefix=$(BUILD)/fuzz/$$name- $(BUILD)/fuzz/$$name tests/fuzz/corpus/$$name; \

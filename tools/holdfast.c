@@ -1,6 +1,8 @@
 /* The holdfast tool: finds the subcommand and calls it. */
 #include "command.h"
 
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +16,7 @@ static const struct command {
 	int (*call)(int argc, char **argv);
 } commands[] = {
 	{"run", "run a program with its TCP connections watched", "holdfast run", hf_run},
+	{"check", "say what holdfast can do for a program", "holdfast check", hf_check},
 	{"help", "show this text, or the help of a command", "holdfast help", help},
 	{"version", "show the version", "holdfast version", version},
 };
@@ -30,6 +33,14 @@ void hf_tell(const char *format, ...)
 	vfprintf(stderr, format, args); /* NOLINT(clang-analyzer-valist.Uninitialized): false when cross-checked */
 	va_end(args);
 	fputc('\n', stderr);
+}
+
+bool hf_flushed(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return true;
+	hf_tell("standard output: %s", strerror(errno));
+	return false;
 }
 
 static void usage(void)
@@ -58,7 +69,7 @@ static int call(const char *name, int argc, char **argv)
 	const struct command *command = find(name);
 
 	if (!command) {
-		hf_tell("%s: unknown command; expected run, help or version", name);
+		hf_tell("%s: unknown command; expected one of those in holdfast --help", name);
 		return HF_EXIT_USAGE;
 	}
 	argv[0] = command->argv0;
@@ -69,7 +80,7 @@ static int help(int argc, char **argv)
 {
 	char *ask[] = {NULL, (char[]){"--help"}, NULL};
 
-	if (argc < 2 || !find(argv[1]) || find(argv[1])->call != hf_run) {
+	if (argc < 2 || !find(argv[1]) || find(argv[1])->call == help || find(argv[1])->call == version) {
 		usage();
 		return 0;
 	}
