@@ -22,4 +22,8 @@ int hf_run(int argc, char **argv);
 /* holdfast check [options] PROGRAM... */
 int hf_check(int argc, char **argv);
 
+/* holdfast enable [options] UNIT..., holdfast disable [options] UNIT... */
+int hf_enable(int argc, char **argv);
+int hf_disable(int argc, char **argv);
+
 #endif

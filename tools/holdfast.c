@@ -17,6 +17,8 @@ static const struct command {
 } commands[] = {
 	{"run", "run a program with its TCP connections watched", "holdfast run", hf_run},
 	{"check", "say what holdfast can do for a program", "holdfast check", hf_check},
+	{"enable", "preload it into a systemd service", "holdfast enable", hf_enable},
+	{"disable", "undo that", "holdfast disable", hf_disable},
 	{"help", "show this text, or the help of a command", "holdfast help", help},
 	{"version", "show the version", "holdfast version", version},
 };
