@@ -130,7 +130,7 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 60
 FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_CORE    := $(sort $(wildcard shim/core/*.c)) shim/fmt.c tools/elf_file.c
+FUZZ_CORE    := $(PURE_SRC) tools/elf_file.c tools/event_line.c
 fuzz: ## fuzz what reads what others wrote, FUZZ_SECONDS (60) each
 	@mkdir -p $(BUILD)/fuzz
 	@echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n){return !d && n;}' | \

@@ -26,4 +26,7 @@ int hf_check(int argc, char **argv);
 int hf_enable(int argc, char **argv);
 int hf_disable(int argc, char **argv);
 
+/* holdfast events [options] SINK */
+int hf_events(int argc, char **argv);
+
 #endif

@@ -1,8 +1,6 @@
 /* The holdfast tool: finds the subcommand and calls it. */
 #include "command.h"
 
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +15,7 @@ static const struct command {
 } commands[] = {
 	{"run", "run a program with its TCP connections watched", "holdfast run", hf_run},
 	{"check", "say what holdfast can do for a program", "holdfast check", hf_check},
+	{"events", "follow the events of running programs", "holdfast events", hf_events},
 	{"enable", "preload it into a systemd service", "holdfast enable", hf_enable},
 	{"disable", "undo that", "holdfast disable", hf_disable},
 	{"help", "show this text, or the help of a command", "holdfast help", help},
@@ -24,26 +23,6 @@ static const struct command {
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
-
-void hf_tell(const char *format, ...)
-{
-	va_list args;
-
-	fflush(stdout);
-	fputs("holdfast: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args); /* NOLINT(clang-analyzer-valist.Uninitialized): false when cross-checked */
-	va_end(args);
-	fputc('\n', stderr);
-}
-
-bool hf_flushed(void)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return true;
-	hf_tell("standard output: %s", strerror(errno));
-	return false;
-}
 
 static void usage(void)
 {

@@ -63,7 +63,8 @@ static const char *nearest(const char *name)
 
 static bool is_reserved(const char *name)
 {
-	return strncmp(name, "HOLDFAST_FD_", 12) == 0 || strncmp(name, "HOLDFAST_ARENA", 14) == 0;
+	return strncmp(name, "HOLDFAST_FD_", 12) == 0 || strncmp(name, "HOLDFAST_ARENA", 14) == 0 ||
+	       strncmp(name, "HOLDFAST_EVENT_", 15) == 0; /* of "holdfast events --exec" */
 }
 
 /* Tell of every HOLDFAST_* variable that no setting has: the library would silently go without it. */
