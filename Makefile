@@ -14,12 +14,20 @@ LIBDIR   ?= $(PREFIX)/lib
 BINDIR   ?= $(PREFIX)/bin
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/holdfast
+BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 
 WARN     := -Wall -Wextra -Wconversion -Wshadow $(WERROR)
 CPPFLAGS += -D_GNU_SOURCE -DHF_VERSION='"$(VERSION)"' -DHF_LIBDIR='"$(LIBDIR)"' -Iinclude -Ishim
 CSTD     := -std=gnu11
 SAN      ?=
-ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) $(SAN) -MMD -MP
+# Paths in debug information and __FILE__ do not depend on where the sources lie: the same bits everywhere.
+ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) -ffile-prefix-map=$(CURDIR)=. $(SAN) -MMD -MP
+
+# The tool reads what others wrote.  glibc's checks want an optimiser, and ASan brings its own.
+TOOLFLAGS := -fPIE -fstack-protector-strong $(if $(SAN),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
+	     -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
+TOOLLINK  := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 
 # The library: position independent, nothing visible but the exported names, thread-local storage that needs no
 # allocation, and no stack protector or fortify calls that would lead back into interposed names.
@@ -56,7 +64,7 @@ $(BUILD)/pic/%.o: %.c
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -c $< -o $@
+	$(CC) $(ALLFLAGS) $(TOOLFLAGS) -c $< -o $@
 
 # Version script and list of exports, both from the one list of interposed names.
 $(BUILD)/exports.list: shim/preload/exports.map.in shim/preload/names.h
@@ -80,7 +88,7 @@ $(BUILD)/libcommand.a: $(filter-out $(BUILD)/obj/tools/holdfast.o,$(TOOL_OBJ))
 	$(AR) rcs $@ $^
 
 $(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
-	$(CC) $(CFLAGS) $(SAN) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
+	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a $(BUILD)/libcommand.a
 	@mkdir -p $(@D)
@@ -161,19 +169,34 @@ MAN1     := $(wildcard tools/man/*.1)
 MAN7     := $(wildcard tools/man/*.7)
 install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as usual)
 	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(DOCDIR)
-	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR)
 	install -m 644 $(BUILD)/libholdfast.so $(DESTDIR)$(LIBDIR)/.libholdfast.so.new
 	mv -f $(DESTDIR)$(LIBDIR)/.libholdfast.so.new $(DESTDIR)$(LIBDIR)/libholdfast.so
 	install -m 755 $(BUILD)/holdfast $(DESTDIR)$(BINDIR)/holdfast
 	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
 	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
 	install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 644 tools/completions/holdfast.bash $(DESTDIR)$(BASHDIR)/holdfast
+	install -m 644 tools/completions/_holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libholdfast.so $(DESTDIR)$(BINDIR)/holdfast
 	rm -f $(MAN1:tools/man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:tools/man/%=$(DESTDIR)$(MANDIR)/man7/%)
 	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/LICENSE
+	rm -f $(DESTDIR)$(BASHDIR)/holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)
+
+# A package for this machine's Debian.  In a build directory of its own: another LIBDIR is compiled into the tool.  The
+# library is no library to link with: it lies in a directory of its own below the multi-arch one.
+TRIPLET   = $(shell $(CC) -dumpmachine)
+DEB       = $(BUILD)/holdfast_$(VERSION)_$(shell dpkg --print-architecture).deb
+DEBDIRS   = PREFIX=/usr LIBDIR=/usr/lib/$(TRIPLET:x86_64-pc-linux-gnu=x86_64-linux-gnu)/holdfast \
+	    ZSHDIR=/usr/share/zsh/vendor-completions
+deb: ## make a Debian package, build/holdfast_VERSION_ARCH.deb
+	@sh tools/deps.sh build
+	@rm -rf $(BUILD)/deb/stage
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/deb CFLAGS='-O2 -g' DESTDIR=$(BUILD)/deb/stage $(DEBDIRS) install
+	@sh tools/deb.sh $(BUILD)/deb/stage $(VERSION) $(DEB)
 
 # The tool knows LIBDIR: build that part again when it changes between make and make install.
 $(BUILD)/libdir: FORCE
@@ -184,7 +207,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tests/*/*.sh tests/*/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
 LINTS    := format tidy cppcheck shell man
 need      = command -v $(1) >/dev/null || { echo "lint: $(1) is missing (Debian: apt-get install $(1))" >&2; exit 1; }
 lint: ## formatting and static analysis (installs nothing, names what is missing)
@@ -210,7 +233,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
