@@ -56,6 +56,9 @@ LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tes
 DIFF      := $(patsubst tests/diff/%.c,$(BUILD)/tests/diff/%,$(sort $(wildcard tests/diff/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
+# A tool that make deps does not install: $(call need,TOOL[,PACKAGES]).
+need = command -v $(1) >/dev/null || { echo "make: $(1) is missing (Debian: apt-get install $(or $(2),$(1)))" >&2; exit 1; }
+
 all: $(BUILD)/libholdfast.so $(BUILD)/holdfast ## build the library and the tool (the default)
 
 $(BUILD)/pic/%.o: %.c
@@ -198,6 +201,19 @@ deb: ## make a Debian package, build/holdfast_VERSION_ARCH.deb
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/deb CFLAGS='-O2 -g' DESTDIR=$(BUILD)/deb/stage $(DEBDIRS) install
 	@sh tools/deb.sh $(BUILD)/deb/stage $(VERSION) $(DEB)
 
+# For aarch64 with Debian's cross compiler, and what of the tests runs under qemu-user: units, models, old-style
+# programs without and with the library.  The second library is for the latter: see tests/cross/qemu_cookie.h.
+CROSS     = $(abspath $(BUILD))/cross/sysroot/usr
+CROSS_CC  = aarch64-linux-gnu-gcc -isystem $(CROSS)/include -L$(CROSS)/lib/aarch64-linux-gnu
+cross-aarch64: ## build for aarch64 and run its tests under qemu-user (Debian only, five minutes)
+	@$(call need,aarch64-linux-gnu-gcc,gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	@$(call need,qemu-aarch64,qemu-user)
+	@sh tools/cross.sh arm64 $(BUILD)/cross
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/aarch64 AR=aarch64-linux-gnu-ar CC='$(CROSS_CC)' programs
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/aarch64/qemu AR=aarch64-linux-gnu-ar \
+		CC='$(CROSS_CC) -include tests/cross/qemu_cookie.h' $(BUILD)/aarch64/qemu/libholdfast.so
+	@HF_TEST_LIMIT=900 tests/run cross
+
 # The tool knows LIBDIR: build that part again when it changes between make and make install.
 $(BUILD)/libdir: FORCE
 	@mkdir -p $(@D)
@@ -209,7 +225,6 @@ FORCE:
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
 LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
 LINTS    := format tidy cppcheck shell man
-need      = command -v $(1) >/dev/null || { echo "lint: $(1) is missing (Debian: apt-get install $(1))" >&2; exit 1; }
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
 lint-format:
@@ -230,10 +245,10 @@ lint-man:
 		grep -vE 'mandoc\.db|referenced manual not found'
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
