@@ -382,9 +382,9 @@ static bool take_rest(struct hf_event_line *line)
 	    !take_number(line, "unacked", &event->unacked) || !take_number(line, "unread", &event->unread) ||
 	    !take_number(line, "sent", &event->sent) || !take_number(line, "received", &event->received) ||
 	    !take_text(line, "peer_prog", &event->peer_prog) || !take_number(line, "peer_pid", &event->peer_pid) ||
-	    !take_text(line, "peer_info", &event->peer_info) || !take_number(line, "down_ms", &event->down_ms) ||
-	    !take_number(line, "resent", &event->resent) || !take_text(line, "detail", &event->detail) ||
-	    !take_number(line, "suppressed", &suppressed))
+	    !take_text(line, "peer_host", &event->peer_host) || !take_text(line, "peer_info", &event->peer_info) ||
+	    !take_number(line, "down_ms", &event->down_ms) || !take_number(line, "resent", &event->resent) ||
+	    !take_text(line, "detail", &event->detail) || !take_number(line, "suppressed", &suppressed))
 		return false;
 	event->fd = (int)fd;
 	event->suppressed = suppressed > UINT32_MAX ? UINT32_MAX : (uint32_t)suppressed;

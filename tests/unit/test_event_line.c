@@ -86,6 +86,7 @@ static void every_field(void **state)
 	event.unread = event.sent = event.received = event.down_ms = event.resent = INT64_MAX;
 	event.peer_pid = 1;
 	event.peer_prog = "caf\xc3\xa9 \"q\" \\ \x1b[0m\n";
+	event.peer_host = "host.example";
 	event.peer_info = "\xe2\x80\xae\xf0\x9f\x98\x80";
 	event.detail = "tab\there";
 	event.suppressed = UINT32_MAX;
