@@ -93,9 +93,10 @@ $(BUILD)/libcommand.a: $(filter-out $(BUILD)/obj/tools/holdfast.o,$(TOOL_OBJ))
 $(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
 	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
 
-$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a $(BUILD)/libcommand.a
+$(BUILD)/tests/unit/test_elf $(BUILD)/tests/unit/test_event_line: $(BUILD)/libcommand.a
+$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(BUILD)/libcommand.a $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
+	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(filter %/libcommand.a,$^) $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
 
 $(BUILD)/tests/model/%: tests/model/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
@@ -245,7 +246,7 @@ lint-man:
 		grep -vE 'mandoc\.db|referenced manual not found'
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
 .PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE

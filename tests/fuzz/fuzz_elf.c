@@ -1,5 +1,6 @@
 /*
  * Any file into hf_elf_read(): no crash, no byte read outside its tables; names are terminated and lie in the strings.
+ * The seeds are small programs as ld(1) links them; "dynamic" is also what tests/unit/test_elf.c corrupts.
  */
 #include "elf_file.h"
 
