@@ -14,12 +14,20 @@ LIBDIR   ?= $(PREFIX)/lib
 BINDIR   ?= $(PREFIX)/bin
 MANDIR   ?= $(PREFIX)/share/man
 DOCDIR   ?= $(PREFIX)/share/doc/holdfast
+BASHDIR  ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR   ?= $(PREFIX)/share/zsh/site-functions
 
 WARN     := -Wall -Wextra -Wconversion -Wshadow $(WERROR)
 CPPFLAGS += -D_GNU_SOURCE -DHF_VERSION='"$(VERSION)"' -DHF_LIBDIR='"$(LIBDIR)"' -Iinclude -Ishim
 CSTD     := -std=gnu11
 SAN      ?=
-ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) $(SAN) -MMD -MP
+# Paths in debug information and __FILE__ do not depend on where the sources lie: the same bits everywhere.
+ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) -ffile-prefix-map=$(CURDIR)=. $(SAN) -MMD -MP
+
+# The tool reads what others wrote.  glibc's checks want an optimiser, and ASan brings its own.
+TOOLFLAGS := -fPIE -fstack-protector-strong $(if $(SAN),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
+	     -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
+TOOLLINK  := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 
 # The library: position independent, nothing visible but the exported names, thread-local storage that needs no
 # allocation, and no stack protector or fortify calls that would lead back into interposed names.
@@ -48,6 +56,9 @@ LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tes
 DIFF      := $(patsubst tests/diff/%.c,$(BUILD)/tests/diff/%,$(sort $(wildcard tests/diff/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
+# A tool that make deps does not install: $(call need,TOOL[,PACKAGES]).
+need = command -v $(1) >/dev/null || { echo "make: $(1) is missing (Debian: apt-get install $(or $(2),$(1)))" >&2; exit 1; }
+
 all: $(BUILD)/libholdfast.so $(BUILD)/holdfast ## build the library and the tool (the default)
 
 $(BUILD)/pic/%.o: %.c
@@ -56,7 +67,7 @@ $(BUILD)/pic/%.o: %.c
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -c $< -o $@
+	$(CC) $(ALLFLAGS) $(TOOLFLAGS) -c $< -o $@
 
 # Version script and list of exports, both from the one list of interposed names.
 $(BUILD)/exports.list: shim/preload/exports.map.in shim/preload/names.h
@@ -74,12 +85,18 @@ $(BUILD)/libpure.a: $(PURE_OBJ)
 	rm -f $@
 	$(AR) rcs $@ $(PURE_OBJ)
 
-$(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
-	$(CC) $(CFLAGS) $(SAN) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
+# The tool without its main(), for unit tests.
+$(BUILD)/libcommand.a: $(filter-out $(BUILD)/obj/tools/holdfast.o,$(TOOL_OBJ))
+	rm -f $@
+	$(AR) rcs $@ $^
 
+$(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
+	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
+
+$(BUILD)/tests/unit/test_elf $(BUILD)/tests/unit/test_event_line: $(BUILD)/libcommand.a
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -o $@ $< $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
+	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(filter %/libcommand.a,$^) $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
 
 $(BUILD)/tests/model/%: tests/model/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
@@ -125,15 +142,15 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 60
 FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_CORE    := $(sort $(wildcard shim/core/*.c))
-fuzz: ## fuzz what reads from the network, FUZZ_SECONDS (60) each
+FUZZ_CORE    := $(PURE_SRC) tools/elf_file.c tools/event_line.c
+fuzz: ## fuzz what reads what others wrote, FUZZ_SECONDS (60) each
 	@mkdir -p $(BUILD)/fuzz
 	@echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n){return !d && n;}' | \
 		$(FUZZ_CC) -fsanitize=fuzzer -x c - -o $(BUILD)/fuzz/probe 2>/dev/null || { \
 		echo 'fuzz: $(FUZZ_CC) with libFuzzer is missing (Debian: apt-get install clang libclang-rt-14-dev)' >&2; exit 1; }
 	@set -e; for name in $(FUZZ); do \
 		mkdir -p $(BUILD)/fuzz/$$name; \
-		$(FUZZ_CC) $(CPPFLAGS) $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
+		$(FUZZ_CC) $(CPPFLAGS) -Itools $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name.run tests/fuzz/$$name.c $(FUZZ_CORE) $(BSD_A); \
 		$(BUILD)/fuzz/$$name.run -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 \
 			-artifact_prefix=$(BUILD)/fuzz/$$name- $(BUILD)/fuzz/$$name tests/fuzz/corpus/$$name; \
@@ -156,19 +173,47 @@ MAN1     := $(wildcard tools/man/*.1)
 MAN7     := $(wildcard tools/man/*.7)
 install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as usual)
 	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(DOCDIR)
-	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR)
 	install -m 644 $(BUILD)/libholdfast.so $(DESTDIR)$(LIBDIR)/.libholdfast.so.new
 	mv -f $(DESTDIR)$(LIBDIR)/.libholdfast.so.new $(DESTDIR)$(LIBDIR)/libholdfast.so
 	install -m 755 $(BUILD)/holdfast $(DESTDIR)$(BINDIR)/holdfast
 	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
 	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
 	install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 644 tools/completions/holdfast.bash $(DESTDIR)$(BASHDIR)/holdfast
+	install -m 644 tools/completions/_holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libholdfast.so $(DESTDIR)$(BINDIR)/holdfast
 	rm -f $(MAN1:tools/man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:tools/man/%=$(DESTDIR)$(MANDIR)/man7/%)
 	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/LICENSE
+	rm -f $(DESTDIR)$(BASHDIR)/holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)
+
+# A package for this machine's Debian.  In a build directory of its own: another LIBDIR is compiled into the tool.  The
+# library is no library to link with: it lies in a directory of its own below the multi-arch one.
+TRIPLET   = $(shell $(CC) -dumpmachine)
+DEB       = $(BUILD)/holdfast_$(VERSION)_$(shell dpkg --print-architecture).deb
+DEBDIRS   = PREFIX=/usr LIBDIR=/usr/lib/$(TRIPLET:x86_64-pc-linux-gnu=x86_64-linux-gnu)/holdfast \
+	    ZSHDIR=/usr/share/zsh/vendor-completions
+deb: ## make a Debian package, build/holdfast_VERSION_ARCH.deb
+	@sh tools/deps.sh build
+	@rm -rf $(BUILD)/deb/stage
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/deb CFLAGS='-O2 -g' DESTDIR=$(BUILD)/deb/stage $(DEBDIRS) install
+	@sh tools/deb.sh $(BUILD)/deb/stage $(VERSION) $(DEB)
+
+# For aarch64 with Debian's cross compiler, and what of the tests runs under qemu-user: units, models, old-style
+# programs without and with the library.  The second library is for the latter: see tests/cross/qemu_cookie.h.
+CROSS     = $(abspath $(BUILD))/cross/sysroot/usr
+CROSS_CC  = aarch64-linux-gnu-gcc -isystem $(CROSS)/include -L$(CROSS)/lib/aarch64-linux-gnu
+cross-aarch64: ## build for aarch64 and run its tests under qemu-user (Debian only, two minutes)
+	@$(call need,aarch64-linux-gnu-gcc,gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	@$(call need,qemu-aarch64,qemu-user)
+	@sh tools/cross.sh arm64 $(BUILD)/cross
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/aarch64 AR=aarch64-linux-gnu-ar CC='$(CROSS_CC)' programs
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/aarch64/qemu AR=aarch64-linux-gnu-ar \
+		CC='$(CROSS_CC) -include tests/cross/qemu_cookie.h' $(BUILD)/aarch64/qemu/libholdfast.so
+	@HF_TEST_LIMIT=900 tests/run cross
 
 # The tool knows LIBDIR: build that part again when it changes between make and make install.
 $(BUILD)/libdir: FORCE
@@ -179,9 +224,8 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tests/*/*.sh tests/*/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
 LINTS    := format tidy cppcheck shell man
-need      = command -v $(1) >/dev/null || { echo "lint: $(1) is missing (Debian: apt-get install $(1))" >&2; exit 1; }
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
 lint-format:
@@ -202,10 +246,10 @@ lint-man:
 		grep -vE 'mandoc\.db|referenced manual not found'
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -11,7 +11,7 @@ set -u
 # The one list.
 BUILD='libbsd-dev libmd-dev libcmocka-dev'
 TEST='iproute2 nftables redis-server redis-tools nginx-light curl memcached libmemcached-tools mosquitto
-	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc'
+	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc zsh'
 SERVICES='redis-server nginx memcached mosquitto'
 
 case ${1:-all} in

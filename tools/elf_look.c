@@ -5,34 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <paths.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#define MACHINE EM_X86_64
-#elif defined(__aarch64__)
-#define MACHINE EM_AARCH64
-#else
-#error "not a machine holdfast knows"
-#endif
-
-static bool is_elf(const ElfW(Ehdr) * header, ssize_t length)
-{
-	return length >= SELFMAG && memcmp(header->e_ident, ELFMAG, SELFMAG) == 0;
-}
-
-static bool is_native(const ElfW(Ehdr) * header, ssize_t length)
-{
-	return length == (ssize_t)sizeof *header && header->e_ident[EI_CLASS] == ELFCLASS64 &&
-	       header->e_ident[EI_DATA] == ELFDATA2LSB && header->e_machine == MACHINE;
-}
 
 /* Open a regular file for reading; -1 and errno.  O_NONBLOCK: a fifo must not hold us up. */
 static int open_regular(const char *path, struct stat *st)
@@ -48,66 +27,37 @@ static int open_regular(const char *path, struct stat *st)
 	return -1;
 }
 
+static const char *open_problem(void)
+{
+	return errno == EINVAL ? "not a regular file" : strerror(errno);
+}
+
 const char *hf_elf_library_problem(const char *path)
 {
-	ElfW(Ehdr) header;
+	struct hf_elf elf;
 	struct stat st;
-	ssize_t length;
 	int fd = open_regular(path, &st);
 
 	if (fd < 0)
-		return errno == EINVAL ? "not a regular file" : strerror(errno);
-	length = pread(fd, &header, sizeof header, 0);
+		return open_problem();
+	hf_elf_read(fd, &elf);
+	hf_elf_close(&elf);
 	close(fd);
-	if (!is_elf(&header, length))
+	if (!elf.is_elf)
 		return "not a shared object";
-	if (!is_native(&header, length))
+	if (!elf.native)
 		return "a shared object for another machine";
-	return header.e_type == ET_DYN ? NULL : "not a shared object";
-}
-
-/* Whether the kernel will hand the file to a dynamic linker; true when the headers cannot be read. */
-static bool has_interpreter(int fd, const ElfW(Ehdr) * header)
-{
-	ElfW(Phdr) segment;
-
-	for (unsigned i = 0; i < header->e_phnum; i++) {
-		off_t at = (off_t)(header->e_phoff + (size_t)i * header->e_phentsize);
-
-		if (pread(fd, &segment, sizeof segment, at) != (ssize_t)sizeof segment)
-			return true;
-		if (segment.p_type == PT_INTERP)
-			return true;
-	}
-	return false;
+	return elf.type == ET_DYN ? NULL : "not a shared object";
 }
 
 /* What turns on secure execution (ld.so(8)): a change of user or group, or file capabilities for other than root. */
-static bool is_privileged(int fd, const struct stat *st)
+static void look_at_privileges(struct hf_program *program, int fd, const struct stat *st)
 {
-	if ((st->st_mode & S_ISUID) && st->st_uid != getuid())
-		return true;
-	if ((st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st->st_gid != getgid())
-		return true;
-	return getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0;
-}
-
-/* The interpreter of a script, from the first line HEAD, LENGTH bytes, into PATH. */
-static bool script_interpreter(const char *head, size_t length, char *path, size_t size)
-{
-	size_t from = 2, to;
-
-	if (length < 3 || memcmp(head, "#!", 2) != 0)
-		return false;
-	while (from < length && (head[from] == ' ' || head[from] == '\t'))
-		from++;
-	for (to = from; to < length && !strchr(" \t\r\n", head[to]); to++)
-		;
-	if (to == from || to - from >= size)
-		return false;
-	memcpy(path, head + from, to - from);
-	path[to - from] = '\0';
-	return true;
+	program->set_uid = st->st_mode & S_ISUID;
+	program->set_gid = (st->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+	program->capabilities = fgetxattr(fd, "security.capability", NULL, 0) > 0;
+	program->privileged = (program->set_uid && st->st_uid != getuid()) ||
+			      (program->set_gid && st->st_gid != getgid()) || (program->capabilities && getuid() != 0);
 }
 
 /* As execvp(3): the first executable regular file of that name in PATH. */
@@ -126,46 +76,122 @@ static bool find_command(const char *command, char *where, size_t size)
 		if (n > 0 && (size_t)n < size && stat(where, &st) == 0 && S_ISREG(st.st_mode) &&
 		    access(where, X_OK) == 0)
 			return true;
-		if (!*end)
+		if (!*end) {
+			strlcpy(where, command, size);
 			return false;
+		}
 	}
 }
 
-/* The answer for one file, or "" when it is a script, whose interpreter is now in WHERE. */
-static const char *look(int fd, const struct stat *st, char *where, size_t size)
+/* "#!/usr/bin/env [-S] [NAME=VALUE...] COMMAND": what matters is COMMAND.  NULL when there is none. */
+static const char *behind_env(const char *interpreter, char *rest)
 {
-	union {
-		ElfW(Ehdr) elf;
-		char text[256]; /* BINPRM_BUF_SIZE: as much of the line as the kernel reads */
-	} head;
-	ssize_t length = pread(fd, &head, sizeof head, 0);
+	const char *base = strrchr(interpreter, '/'), *word;
 
-	if (length <= 0)
+	if (strcmp(base ? base + 1 : interpreter, "env") != 0)
 		return NULL;
-	if (!is_elf(&head.elf, length))
-		return script_interpreter(head.text, (size_t)length, where, size) ? "" : NULL;
-	if (!is_native(&head.elf, length < (ssize_t)sizeof head.elf ? length : (ssize_t)sizeof head.elf))
+	while ((word = strsep(&rest, " \t"))) {
+		if (strncmp(word, "-S", 2) == 0 && word[2])
+			return word + 2;
+		if (*word && *word != '-' && !strchr(word, '='))
+			return word;
+	}
+	return NULL;
+}
+
+/* The interpreter that the first line HEAD of a script names, into PATH; false if it is no script. */
+static bool script_interpreter(char *head, char *path, size_t size)
+{
+	char *interpreter = head + 2, *rest;
+	const char *command;
+
+	if (strncmp(head, "#!", 2) != 0)
+		return false;
+	interpreter[strcspn(interpreter, "\r\n")] = '\0';
+	interpreter += strspn(interpreter, " \t");
+	rest = interpreter + strcspn(interpreter, " \t");
+	if (*rest)
+		*rest++ = '\0';
+	if (!*interpreter)
+		return false;
+	command = behind_env(interpreter, rest);
+	if (command && find_command(command, path, size))
+		return true;
+	return strlcpy(path, interpreter, size) < size;
+}
+
+enum look { LOOK_DONE, LOOK_AGAIN };
+
+/* One file: done with it, or it is a script, whose interpreter is now in PROGRAM->path. */
+static enum look look(struct hf_program *program, int fd, const struct stat *st)
+{
+	char head[256] = ""; /* BINPRM_BUF_SIZE: as much of the line as the kernel reads */
+	char script[PATH_MAX];
+
+	hf_elf_read(fd, &program->elf);
+	program->is_elf = program->elf.is_elf;
+	if (program->is_elf) {
+		look_at_privileges(program, fd, st);
+		return LOOK_DONE;
+	}
+	strlcpy(script, program->path, sizeof script);
+	if (pread(fd, head, sizeof head - 1, 0) <= 0 || !script_interpreter(head, program->path, sizeof program->path))
+		return LOOK_DONE;
+	if (!program->script[0])
+		strlcpy(program->script, script, sizeof program->script);
+	return LOOK_AGAIN;
+}
+
+const char *hf_program_look(struct hf_program *program, const char *command)
+{
+	enum { DEPTH = 5 }; /* execve(2): interpreters of interpreters */
+
+	memset(program, 0, sizeof *program);
+	program->elf.fd = -1;
+	if (!find_command(command, program->path, sizeof program->path))
+		return strchr(command, '/') ? strerror(ENAMETOOLONG) : "not found in PATH";
+	for (int depth = 0; depth <= DEPTH; depth++) {
+		struct stat st;
+		int fd = open_regular(program->path, &st);
+
+		if (fd < 0) {
+			program->elf.fd = -1;
+			return open_problem();
+		}
+		if (look(program, fd, &st) == LOOK_DONE)
+			return NULL; /* the descriptor goes with program->elf */
+		close(fd);
+	}
+	program->elf.fd = -1;
+	return strerror(ELOOP);
+}
+
+void hf_program_close(struct hf_program *program)
+{
+	hf_elf_close(&program->elf);
+	if (program->elf.fd >= 0)
+		close(program->elf.fd);
+	program->elf.fd = -1;
+}
+
+const char *hf_program_preload_problem(const struct hf_program *program)
+{
+	if (!program->is_elf)
+		return NULL;
+	if (!program->elf.native)
 		return "made for another machine";
-	if (!has_interpreter(fd, &head.elf))
+	if (!program->elf.has_interp && !program->elf.torn)
 		return "statically linked";
-	return is_privileged(fd, st) ? "set-user-ID, set-group-ID or with file capabilities" : NULL;
+	return program->privileged ? "set-user-ID, set-group-ID or with file capabilities" : NULL;
 }
 
 const char *hf_elf_preload_problem(const char *command, char *where, size_t size)
 {
-	enum { KERNEL_DEPTH = 5 }; /* execve(2): interpreters of interpreters */
-	const char *problem = "";
+	struct hf_program program;
+	const char *problem = hf_program_look(&program, command);
 
-	if (!find_command(command, where, size))
-		return NULL;
-	for (int depth = 0; depth <= KERNEL_DEPTH && problem && !*problem; depth++) {
-		struct stat st;
-		int fd = open_regular(where, &st);
-
-		if (fd < 0)
-			return NULL;
-		problem = look(fd, &st, where, size);
-		close(fd);
-	}
-	return problem && *problem ? problem : NULL;
+	problem = problem ? NULL : hf_program_preload_problem(&program);
+	strlcpy(where, program.path, size);
+	hf_program_close(&program);
+	return problem;
 }

@@ -14,23 +14,15 @@ static const struct command {
 	int (*call)(int argc, char **argv);
 } commands[] = {
 	{"run", "run a program with its TCP connections watched", "holdfast run", hf_run},
+	{"check", "say what holdfast can do for a program", "holdfast check", hf_check},
+	{"events", "follow the events of running programs", "holdfast events", hf_events},
+	{"enable", "preload it into a systemd service", "holdfast enable", hf_enable},
+	{"disable", "undo that", "holdfast disable", hf_disable},
 	{"help", "show this text, or the help of a command", "holdfast help", help},
 	{"version", "show the version", "holdfast version", version},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
-
-void hf_tell(const char *format, ...)
-{
-	va_list args;
-
-	fflush(stdout);
-	fputs("holdfast: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args); /* NOLINT(clang-analyzer-valist.Uninitialized): false when cross-checked */
-	va_end(args);
-	fputc('\n', stderr);
-}
 
 static void usage(void)
 {
@@ -58,7 +50,7 @@ static int call(const char *name, int argc, char **argv)
 	const struct command *command = find(name);
 
 	if (!command) {
-		hf_tell("%s: unknown command; expected run, help or version", name);
+		hf_tell("%s: unknown command; expected one of those in holdfast --help", name);
 		return HF_EXIT_USAGE;
 	}
 	argv[0] = command->argv0;
@@ -69,7 +61,7 @@ static int help(int argc, char **argv)
 {
 	char *ask[] = {NULL, (char[]){"--help"}, NULL};
 
-	if (argc < 2 || !find(argv[1]) || find(argv[1])->call != hf_run) {
+	if (argc < 2 || !find(argv[1]) || find(argv[1])->call == help || find(argv[1])->call == version) {
 		usage();
 		return 0;
 	}

@@ -74,7 +74,8 @@ static bool try(const char *directory, const char *rest, char *path, size_t size
 
 bool hf_preload_find(const char *given, char *path, size_t size)
 {
-	static const char *const places[] = {"", "/../lib", ("/../lib/" MULTIARCH)};
+	static const char *const places[] = {"", "/../lib", ("/../lib/" MULTIARCH), "/../lib/holdfast",
+					     ("/../lib/" MULTIARCH "/holdfast")};
 	char directory[PATH_MAX];
 	bool found = false;
 
@@ -87,7 +88,7 @@ bool hf_preload_find(const char *given, char *path, size_t size)
 		strlcpy(directory, "(unknown)", sizeof directory);
 	}
 	if (!found && !try(HF_LIBDIR, "", path, size)) {
-		hf_tell("no " LIBRARY " in %s, its ../lib, its ../lib/" MULTIARCH " or " HF_LIBDIR
+		hf_tell("no " LIBRARY " in %s, its ../lib and ../lib/" MULTIARCH ", holdfast there, or " HF_LIBDIR
 			"; give its path with --library",
 			directory);
 		return false;

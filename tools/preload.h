@@ -10,7 +10,8 @@
 
 /*
  * Find the library into PATH, SIZE bytes, absolute: GIVEN (from --library) if not NULL, else beside the tool, in
- * ../lib and ../lib/MULTIARCH relative to it, and in the directory it was configured with (HF_LIBDIR).
+ * ../lib and ../lib/MULTIARCH relative to it and "holdfast" below these, and in the directory it was configured with
+ * (HF_LIBDIR).
  */
 bool hf_preload_find(const char *given, char *path, size_t size);
 

@@ -3,6 +3,7 @@
 #include "elf_look.h"
 #include "preload.h"
 #include "run_options.h"
+#include "text.h"
 
 #include "config_internal.h"
 
@@ -62,7 +63,8 @@ static const char *nearest(const char *name)
 
 static bool is_reserved(const char *name)
 {
-	return strncmp(name, "HOLDFAST_FD_", 12) == 0 || strncmp(name, "HOLDFAST_ARENA", 14) == 0;
+	return strncmp(name, "HOLDFAST_FD_", 12) == 0 || strncmp(name, "HOLDFAST_ARENA", 14) == 0 ||
+	       strncmp(name, "HOLDFAST_EVENT_", 15) == 0; /* of "holdfast events --exec" */
 }
 
 /* Tell of every HOLDFAST_* variable that no setting has: the library would silently go without it. */
@@ -120,29 +122,10 @@ static bool set_and_check(const struct hf_run_options *options)
 	return complaints == 0;
 }
 
-/* WORD as a shell reads it back. */
-static void print_quoted(const char *word)
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%+,-./:=@_";
-
-	if (*word && word[strspn(word, plain)] == '\0') {
-		fputs(word, stdout);
-		return;
-	}
-	putchar('\'');
-	for (; *word; word++) {
-		if (*word == '\'')
-			fputs("'\\''", stdout);
-		else
-			putchar(*word);
-	}
-	putchar('\'');
-}
-
 static void print_variable(const char *name, const char *value)
 {
 	printf("%s=", name);
-	print_quoted(value);
+	hf_print_quoted(value);
 	putchar('\n');
 }
 
@@ -153,13 +136,10 @@ static int show(const struct hf_run_options *options, const char *preload)
 		print_variable(options->settings[i].name, options->settings[i].value);
 	print_variable("LD_PRELOAD", preload);
 	for (char **word = options->command; *word; word++) {
-		print_quoted(*word);
+		hf_print_quoted(*word);
 		putchar(word[1] ? ' ' : '\n');
 	}
-	if (fflush(stdout) == 0)
-		return 0;
-	hf_tell("standard output: %s", strerror(errno));
-	return 1;
+	return hf_flushed() ? 0 : 1;
 }
 
 static void warn_if_useless(const char *command)

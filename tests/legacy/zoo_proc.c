@@ -353,6 +353,16 @@ static void after_end(void)
 	exit(7);
 }
 
+/* fork(2) below libc; aarch64 has only clone(2). */
+static pid_t raw_fork(void)
+{
+#ifdef SYS_fork
+	return (pid_t)syscall(SYS_fork);
+#else
+	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+#endif
+}
+
 /* Forks that run no atfork handler. */
 static void quiet_forks(void)
 {
@@ -361,7 +371,7 @@ static void quiet_forks(void)
 	pair(s);
 	settle();
 	for (int i = 0; i < 3; i++) {
-		pid_t pid = i == 0 ? _Fork() : i == 1 ? (pid_t)syscall(SYS_fork) : fork();
+		pid_t pid = i == 0 ? _Fork() : i == 1 ? raw_fork() : fork();
 		if (pid == 0) {
 			talk("child", s[0], s[1]);
 			settle();
