@@ -1,5 +1,6 @@
 #include "io/gate.h"
 #include "io/adopt.h"
+#include "state/fdlist.h"
 #include "io/keep.h"
 #include "sys.h"
 #include "watch/tell.h"
@@ -49,6 +50,37 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 		atomic_store(&slot->guard, epoch);
 		hf_watch_give(slot);
 	}
+}
+
+static void reconcile(int fd, void *arg)
+{
+	hf_fd_entry entry = hf_fdmap_get(fd), old;
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+	(void)arg;
+	if (!hf_wrap_marked(fd) || (slot != NULL && hf_same_socket(fd, slot)))
+		return;
+	hf_fdmap_set(fd, HF_FD_UNKNOWN, &old);
+	if (HF_FD_KIND(old) == HF_FD_SLOT)
+		hf_release(old, fd);
+	slot = hf_adopt_unknown(fd, HF_FD_UNKNOWN);
+	if (slot != NULL && !hf_same_socket(atomic_load(&slot->fd), slot))
+		atomic_store(&slot->fd, fd);
+}
+
+void hf_gate_reconcile(void)
+{
+	(void)hf_each_fd(reconcile, NULL);
+	for (int fd = 0; fd < hf_fdmap_end(); fd++) {
+		hf_fd_entry entry = hf_fdmap_get(fd);
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+		if (HF_FD_KIND(entry) == HF_FD_BUSY)
+			hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN); /* by a thread that did not come along */
+		else if (slot != NULL && hf_wrap_of(slot) != NULL && !hf_same_socket(fd, slot))
+			hf_disown(fd, slot);
+	}
+	hf_wrap_forget_unheld();
 }
 
 void hf_gate_claim_wrapped(void)

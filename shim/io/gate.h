@@ -31,6 +31,13 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused);
 /* In a forked child: everything wrapped is looked after from here on, whether the child ever uses it or not. */
 void hf_gate_claim_wrapped(void);
 
+/*
+ * Before that, in a child of a process with threads: fork(2) copies the descriptors first and the memory later, and the
+ * other threads do not stand still meanwhile.  Makes the map agree with the descriptors, as far as wrapped connections
+ * go.
+ */
+void hf_gate_reconcile(void);
+
 /* After a failed call or an end of file on SLOT: RESULT and errno as the program should see them. */
 long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result);
 

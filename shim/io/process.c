@@ -10,6 +10,14 @@
 #include <linux/prctl.h>
 #include <sched.h>
 
+/* Whether the parent had other threads; libc's own word, which a child's copy still tells. */
+static bool threaded(void)
+{
+	extern char __libc_single_threaded __attribute__((weak)); /* glibc 2.32 */
+
+	return &__libc_single_threaded == NULL || __libc_single_threaded == 0;
+}
+
 /* CHILD: from hf_wrap_expect_child(). */
 static pid_t forked(pid_t pid, uint32_t child)
 {
@@ -22,8 +30,11 @@ static pid_t forked(pid_t pid, uint32_t child)
 		if (fresh)
 			hf_watch_forked();
 		hf_family_forked_child(child);
-		if (child != 0)
+		if (hf_wrap_in_use()) {
+			if (threaded())
+				hf_gate_reconcile();
 			hf_gate_claim_wrapped();
+		}
 	} else if (child != 0) {
 		hf_family_forked_parent(child, pid);
 	}

@@ -216,6 +216,32 @@ uint32_t hf_wrap_expect_child(void)
 	return child;
 }
 
+static bool has_slot(uint32_t index)
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+
+		if (slot != NULL && atomic_load(&slot->refs) != 0 && atomic_load(&slot->conn) == index + 1)
+			return true;
+	}
+	return false;
+}
+
+void hf_wrap_forget_unheld(void)
+{
+	struct hf_arena *head = hf_arena();
+	uint32_t used = head != NULL ? atomic_load(&head->used) : 0, me = hf_family_me();
+
+	for (uint32_t i = 0; me != 0 && i < used && i < HF_ARENA_CONNS; i++) {
+		struct hf_arena_conn *conn = hf_arena_conn(i);
+
+		for (int k = 0; conn != NULL && k < HF_ARENA_HOLDERS; k++)
+			if (atomic_load(&conn->holders[k]) == me && !has_slot(i) &&
+			    hf_hold_leave(conn, me) == HF_LEFT_LAST)
+				atomic_store(&conn->left_at, hf_wrap_now_ms());
+	}
+}
+
 bool hf_wrap_keep(struct hf_slot *slot, uint64_t now)
 {
 	enum { SLACK_MS = 30 };

@@ -263,6 +263,9 @@ bool hf_wrap_both_ended(struct hf_slot *slot);
 /* Before a fork: a handle for the child, which then holds whatever is wrapped here; 0: nothing is. */
 uint32_t hf_wrap_expect_child(void);
 
+/* In a forked child: let go of what the parent closed while it forked. */
+void hf_wrap_forget_unheld(void);
+
 /* Now and then: give back what processes that are gone have left in the arena. */
 void hf_wrap_sweep(uint64_t now);
 

@@ -1,10 +1,12 @@
 /*
  * The ends of a wrapped connection: shutdown, close, exit.
  */
+#include "io/adopt.h"
 #include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/family.h"
+#include "state/fdlist.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
@@ -327,6 +329,17 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	return settled != 0;
 }
 
+/*
+ * A thread of the parent may have been between the kernel's accept(2) or connect(2) and our own book-keeping when it
+ * forked: the child then has a connection it knows nothing of.  Closed unseen, with beats unread, it would be reset.
+ */
+static void meet_unknown(int fd, void *arg)
+{
+	(void)arg;
+	if (HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_UNKNOWN && hf_wrap_marked(fd))
+		(void)hf_adopt_unknown(fd, hf_fdmap_get(fd));
+}
+
 /* The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. */
 static void end_all(bool exec)
 {
@@ -335,6 +348,8 @@ static void end_all(bool exec)
 	uint32_t epoch = atomic_load(hf_proc_epoch), me = hf_turn_me();
 	bool waiting;
 
+	if (hf_family_forked())
+		(void)hf_each_fd(meet_unknown, NULL);
 	do {
 		waiting = false;
 		for (uint32_t i = 0; i < hf_slot_end(); i++) {

@@ -89,6 +89,13 @@ bool hf_family_lives(uint32_t handle)
 	return pid == 0 || !same_ns(entry) || !process_gone(pid < 0 ? -pid : pid);
 }
 
+bool hf_family_expected(uint32_t handle)
+{
+	struct hf_arena_proc *entry = entry_of(handle);
+
+	return entry != NULL && atomic_load(&entry->pid) < 0;
+}
+
 bool hf_family_thread_lives(uint32_t index, int tid)
 {
 	struct hf_arena_proc *entry = entry_of(index);
@@ -206,8 +213,16 @@ void hf_family_succeed(void)
 	}
 }
 
+static _Atomic bool is_child;
+
+bool hf_family_forked(void)
+{
+	return atomic_load(&is_child);
+}
+
 void hf_family_forked_child(uint32_t child)
 {
+	atomic_store(&is_child, true);
 	atomic_store(&hf_family_self, child);
 	if (child != 0)
 		fill(child, NULL);

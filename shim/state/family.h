@@ -34,11 +34,17 @@ uint32_t hf_family_expect(void);
 void hf_family_forked_parent(uint32_t child, int pid);
 void hf_family_forked_child(uint32_t child);
 
+/* Whether this process was forked from one that had the library. */
+bool hf_family_forked(void);
+
 /* This is a new image of its process (exec): whatever an image before it was entered as is no more. */
 void hf_family_succeed(void);
 
 /* Whether the process of HANDLE lives, as far as can be told. */
 bool hf_family_lives(uint32_t handle);
+
+/* Whether HANDLE is of a child that is being forked at this moment: what it will have open is not certain. */
+bool hf_family_expected(uint32_t handle);
 
 /* Whether thread TID of the process in entry INDEX (0: any of this pid namespace) lives, as far as can be told. */
 bool hf_family_thread_lives(uint32_t index, int tid);

@@ -33,6 +33,8 @@ bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle)
 
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 {
+	bool doubt = false;
+
 	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++) {
 		uint32_t mine = handle;
 
@@ -41,8 +43,17 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 	if (handle != 0)
 		(void)atomic_compare_exchange_strong(&conn->keeper, &(uint32_t){handle}, 0);
 	/* First gone, then asked: of two that leave at once the second finds nobody. */
-	if (hf_hold_others(conn, handle))
-		return HF_LEFT_OTHERS;
+	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
+		uint32_t seen = atomic_load(&conn->holders[i]);
+
+		if (seen == 0 || seen == handle || !hf_family_lives(seen))
+			continue;
+		if (!hf_family_expected(seen))
+			return HF_LEFT_OTHERS;
+		doubt = true; /* its descriptors may have been copied before or after ours was closed */
+	}
+	if (doubt)
+		return HF_LEFT_DOUBT;
 	return atomic_load(&conn->doubt) != HF_DOUBT_NONE ? HF_LEFT_DOUBT : HF_LEFT_LAST;
 }
 
