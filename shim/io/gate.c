@@ -5,6 +5,7 @@
 #include "watch/tell.h"
 #include "watch/watch.h"
 
+#include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -97,7 +98,8 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 		hf_disown(fd, slot);
 		return hf_adopt_unknown(fd, hf_fdmap_get(fd));
 	}
-	if (way == HF_READS && tail_unread(fd))
+	/* Where the stream of frames stands nobody knows any more: what comes is no data. */
+	if (way == HF_READS && fate != EPROTO && tail_unread(fd))
 		return slot;
 	*refused = fate;
 	return slot;
