@@ -324,9 +324,11 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 {
 	if (atomic_load(&slot->fate) != 0)
 		return;
+	/* Told first: a program that meets the error may end at once. */
+	if (atomic_exchange(&slot->told_failed, 1) == 0)
+		hf_tell_failed(slot, atomic_load(&slot->fd), error);
 	hf_wrap_share_fate(slot, error);
 	atomic_store(&slot->failed, error);
-	hf_tell_failed(slot, atomic_load(&slot->fd));
 	hf_watch_poke(slot);
 }
 
@@ -355,7 +357,7 @@ void hf_wrap_stranded(struct hf_slot *slot, int fd)
 		return;
 	atomic_store(&slot->failed, EPROTO);
 	atomic_store(&slot->guard, 0);
-	hf_tell_failed(slot, fd);
+	hf_tell_failed(slot, fd, EPROTO);
 }
 
 /* What frames bring */
