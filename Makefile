@@ -118,7 +118,7 @@ programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(BENCH)
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)
 tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink \
-	       $(BUILD)/tests/unit/test_sink_given
+	       $(BUILD)/tests/unit/test_sink_given $(BUILD)/tests/unit/test_arena $(BUILD)/tests/unit/test_hold
 sanitized:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O2 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs

@@ -54,6 +54,7 @@ struct hf_arena_conn {
 	_Atomic uint32_t next;                      /* link of the free list: index + 1 */
 	_Atomic uint32_t holders[HF_ARENA_HOLDERS]; /* handles of the processes that have it open */
 	_Atomic uint32_t keeper;                    /* handle of the one whose watchdog speaks for it; 0: none */
+	_Atomic uint32_t ender;   /* handle of the one that was told it is the last; 0: none since somebody joined */
 	_Atomic uint32_t doubt;   /* somebody we do not know of may have it too: enum hf_arena_doubt */
 	_Atomic uint64_t kept_at; /* ms, CLOCK_MONOTONIC: when the keeper last looked */
 	_Atomic uint64_t left_at; /* when the last holder left it behind; 0: not left */

@@ -113,7 +113,9 @@ static size_t count_env(char *const *envp)
 
 struct survivors {
 	int fds[MOST_SURVIVORS];
+	int kept[STDERR_FILENO + 1]; /* copies of those whose number something else has for now, -1: none */
 	unsigned count;
+	bool withheld;
 };
 
 static void note_survivor(int fd, void *arg)
@@ -129,6 +131,9 @@ static void gather(struct survivors *s)
 	enum { LOW = 64 };
 
 	s->count = 0;
+	s->withheld = false;
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		s->kept[fd] = -1;
 	if (!hf_each_fd(note_survivor, s))
 		for (int fd = 0; fd < LOW; fd++)
 			note_survivor(fd, s);
@@ -149,27 +154,54 @@ static const char *reason(enum hf_target target)
 	}
 }
 
-/*
- * The connections are not for TARGET: it would read frames as data.  They are closed by the exec; standard input and
- * output are replaced by a socket that is connected to nothing, so that no file takes their numbers.
- */
-static void withhold(const struct survivors *s, enum hf_target target)
+static void tell_withheld(const struct survivors *s, enum hf_target target)
 {
 	struct hf_event event;
-	int dead;
 
-	for (unsigned i = 0; i < s->count; i++) {
+	for (unsigned i = 0; i < s->count && hf_report_wanted(HF_EV_CONFIG); i++) {
 		hf_event_init(&event, HF_EV_CONFIG);
 		event.fd = s->fds[i];
 		event.detail = reason(target);
 		hf_report(&event);
+	}
+}
+
+/*
+ * The connections are not for a program without the library: it would read frames as data.  They are closed by the
+ * exec; standard input and output are replaced by a socket that is connected to nothing, so that no file takes their
+ * numbers.
+ */
+static void withhold(struct survivors *s)
+{
+	s->withheld = true;
+	for (unsigned i = 0; i < s->count; i++)
 		(void)hf_sys_fcntl(s->fds[i], F_SETFD, FD_CLOEXEC);
-		if (s->fds[i] <= STDERR_FILENO && (dead = hf_sys_socket(AF_INET, SOCK_STREAM, 0)) >= 0) {
-			if (dead != s->fds[i]) {
-				(void)hf_sys_dup3(dead, s->fds[i], 0);
-				hf_sys_close(dead);
-			}
+}
+
+static void replace_standard(struct survivors *s)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		int fd = s->fds[i], dead;
+
+		if (fd > STDERR_FILENO || (dead = hf_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+			continue;
+		s->kept[fd] = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+		(void)hf_sys_dup3(dead, fd, 0);
+		hf_sys_close(dead);
+	}
+}
+
+/* The program is not to be executed after all. */
+static void give_back(struct survivors *s)
+{
+	for (unsigned i = 0; s->withheld && i < s->count; i++) {
+		int fd = s->fds[i];
+
+		if (fd <= STDERR_FILENO && s->kept[fd] >= 0) {
+			(void)hf_sys_dup3(s->kept[fd], fd, 0);
+			hf_sys_close(s->kept[fd]);
 		}
+		(void)hf_sys_fcntl(fd, F_SETFD, 0);
 	}
 }
 
@@ -179,53 +211,62 @@ static bool any_wrapped(void)
 }
 
 /* Before an exec. True: wrapped connections go along. */
-static bool prepare(int dir, const char *path)
+static bool prepare(int dir, const char *path, struct survivors *s)
 {
-	struct survivors s;
 	enum hf_target target;
 
-	gather(&s);
-	if (s.count == 0)
+	gather(s);
+	if (s->count == 0)
 		return false;
 	target = path != NULL ? hf_exec_look(dir, path) : HF_TARGET_LOADS;
 	if (target == HF_TARGET_LOADS)
 		return true;
-	withhold(&s, target);
+	tell_withheld(s, target);
+	withhold(s);
 	return false;
 }
 
 /* The watchdog ends with this image, and must not be in the middle of anything then; what only it would do is done
  * before, as at exit. False: it is not ours (vfork). */
-static bool hand_over(void)
+static bool hand_over(struct survivors *s)
 {
-	if (hf_proc_borrowed())
-		return false;
-	hf_wrap_before_exec();
-	hf_watch_suspend();
-	return true;
+	bool ours = !hf_proc_borrowed();
+
+	if (ours) {
+		hf_wrap_before_exec();
+		hf_watch_suspend();
+		hf_wrap_leave_to_others();
+	}
+	if (s->withheld)
+		replace_standard(s);
+	return ours;
 }
 
 /* The exec has failed. */
-static int came_back(int result, bool suspended)
+static int came_back(int result, bool suspended, struct survivors *s)
 {
 	int error = errno;
 
-	if (suspended)
+	give_back(s);
+	if (suspended) {
+		hf_wrap_come_back();
 		hf_watch_resume();
+	}
 	errno = error;
 	return result;
 }
 
-#define EXEC(dir, path, envp, call_as_is, call_with)     \
-	do {                                             \
-		bool along_ = false, suspended_;         \
-		hf_real_ready();                         \
-		if (hf_likely(!any_wrapped()))           \
-			return call_as_is;               \
-		along_ = prepare(dir, path);             \
-		suspended_ = hand_over();                \
-		REPAIRED(envp, along_);                  \
-		return came_back(call_with, suspended_); \
+#define EXEC(dir, path, envp, call_as_is, call_with)          \
+	do {                                                  \
+		struct survivors s_;                          \
+		bool along_, suspended_;                      \
+		hf_real_ready();                              \
+		if (hf_likely(!any_wrapped()))                \
+			return call_as_is;                    \
+		along_ = prepare(dir, path, &s_);             \
+		suspended_ = hand_over(&s_);                  \
+		REPAIRED(envp, along_);                       \
+		return came_back(call_with, suspended_, &s_); \
 	} while (0)
 
 int hf_execve(const char *path, char *const argv[], char *const envp[])
@@ -270,12 +311,26 @@ int hf_execveat(int dir, const char *path, char *const argv[], char *const envp[
 	     hf_real.execveat(dir, path, argv, env, flags));
 }
 
-/* Which descriptors go along is in the file actions, which only libc can read: the environment is repaired in any case.
- */
+/* Which descriptors go along is in the file actions, which only libc can read: the environment is repaired in any case,
+ * and a program without the library is told of. */
+static void spawning(const char *path)
+{
+	enum hf_target target;
+	struct hf_event event;
+
+	hf_exec_spawning();
+	if (!any_wrapped() || !hf_wrap_any() || (target = hf_exec_look(AT_FDCWD, path)) == HF_TARGET_LOADS ||
+	    !hf_report_wanted(HF_EV_CONFIG))
+		return;
+	hf_event_init(&event, HF_EV_CONFIG);
+	event.detail = "a program is started that the library cannot be in: it cannot use a wrapped connection";
+	hf_report(&event);
+}
+
 int hf_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		   const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	hf_exec_spawning();
+	spawning(path);
 	REPAIRED(envp, any_wrapped());
 	return hf_real.posix_spawn(pid, path, actions, attr, argv, env);
 }
@@ -283,7 +338,9 @@ int hf_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_
 int hf_posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 		    const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	hf_exec_spawning();
+	char found[PATH_MAX];
+
+	spawning(hf_exec_find(file, found, sizeof(found)));
 	REPAIRED(envp, any_wrapped());
 	return hf_real.posix_spawnp(pid, file, actions, attr, argv, env);
 }

@@ -6,6 +6,7 @@
 #include "watch/tell.h"
 #include "watch/watch.h"
 
+#include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -95,6 +96,13 @@ void hf_gate_claim_wrapped(void)
 	}
 }
 
+/* A wrapped connection of which nothing is known here is refused from the first call on. */
+static struct hf_slot *adopted(struct hf_slot *slot, int *refused)
+{
+	*refused = slot != NULL ? atomic_load(&slot->fate) : 0;
+	return slot;
+}
+
 struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 {
 	hf_fd_entry entry;
@@ -119,7 +127,7 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 			hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN);
 	}
 	if (slot == NULL)
-		return hf_adopt_unknown(fd, hf_fdmap_get(fd));
+		return adopted(hf_adopt_unknown(fd, hf_fdmap_get(fd)), refused);
 	claim(slot, epoch);
 	fate = atomic_load(&slot->fate);
 	if (fate == 0)
@@ -127,9 +135,10 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 	/* The number may have been closed behind our back and stand for something healthy now. */
 	if (!hf_same_socket(fd, slot)) {
 		hf_disown(fd, slot);
-		return hf_adopt_unknown(fd, hf_fdmap_get(fd));
+		return adopted(hf_adopt_unknown(fd, hf_fdmap_get(fd)), refused);
 	}
-	if (way == HF_READS && tail_unread(fd))
+	/* Where the stream of frames stands nobody knows any more: what comes is no data. */
+	if (way == HF_READS && fate != EPROTO && tail_unread(fd))
 		return slot;
 	*refused = fate;
 	return slot;

@@ -5,6 +5,7 @@
 #include "report.h"
 #include "sys.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* FN for every descriptor in the control messages of MSG. */
@@ -102,9 +103,35 @@ static void received(int fd, void *arg)
 		(void)hf_adopt_unknown(fd, HF_FD_UNKNOWN);
 }
 
+static bool wraps_at_all(void)
+{
+	return hf_arena() != NULL || hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0;
+}
+
 void hf_pass_received(const struct msghdr *msg)
 {
-	bool wraps = hf_arena() != NULL || hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0;
+	bool wraps = wraps_at_all();
 
 	each_passed(msg, received, &wraps);
+}
+
+int hf_pass_taken(int fd)
+{
+	bool wraps = wraps_at_all();
+	int error = errno;
+
+	if (fd >= 0 && hf_on() && !hf_proc_borrowed())
+		received(fd, &wraps);
+	errno = error;
+	return fd;
+}
+
+int hf_pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+	hf_real_ready();
+	if (hf_real.pidfd_getfd == NULL) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return hf_pass_taken(hf_real.pidfd_getfd(pidfd, fd, flags));
 }

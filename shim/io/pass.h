@@ -14,4 +14,7 @@ void hf_pass_sending(int fd, const struct msghdr *msg);
  * among them is taken up at once, for the sender may close it now. */
 void hf_pass_received(const struct msghdr *msg);
 
+/* The same for a descriptor taken out of another process (pidfd_getfd(2)), which does not learn of it.  Returns FD. */
+int hf_pass_taken(int fd);
+
 #endif

@@ -18,7 +18,7 @@
 #include <sys/ioctl.h>
 
 /* Another build of the library has another. */
-enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 1 };
+enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 2 };
 
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set. */
 enum { MARK = 0x7f4846f1 };
@@ -147,6 +147,9 @@ bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct socka
 	atomic_store(&wrap->conn.cookie, cookie);
 	mark(fd);
 	attach(slot, index, cookie);
+	/* Memory that has no file is shared with those who are forked after it has been mapped. */
+	if (hf_arena_fd() < 0)
+		atomic_store(&slot->queue, hf_arena_queue(index));
 	atomic_store(&slot->wrap, wrap);
 	return true;
 }
@@ -347,9 +350,11 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 {
 	if (atomic_load(&slot->fate) != 0)
 		return;
+	/* Told first: a program that meets the error may end at once. */
+	if (atomic_exchange(&slot->told_failed, 1) == 0)
+		hf_tell_failed(slot, atomic_load(&slot->fd), error);
 	hf_wrap_share_fate(slot, error);
 	atomic_store(&slot->failed, error);
-	hf_tell_failed(slot, atomic_load(&slot->fd));
 	hf_watch_poke(slot);
 }
 
@@ -378,7 +383,7 @@ void hf_wrap_stranded(struct hf_slot *slot, int fd)
 		return;
 	atomic_store(&slot->failed, EPROTO);
 	atomic_store(&slot->guard, 0);
-	hf_tell_failed(slot, fd);
+	hf_tell_failed(slot, fd, EPROTO);
 }
 
 /* What frames bring */

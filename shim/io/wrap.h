@@ -179,6 +179,13 @@ void hf_wrap_exit(void);
 /* Before an exec: the same for what will not survive it, and for the others no frame is left half sent. */
 void hf_wrap_before_exec(void);
 
+/* And, with the watchdog away: what will not survive the exec is others' from now on, who may end it; the next image,
+ * which may know nothing of the family, must not seem to have it. */
+void hf_wrap_leave_to_others(void);
+
+/* The exec has failed: this process still has them. */
+void hf_wrap_come_back(void);
+
 /* What FIONREAD would say without us: program bytes that can be read now, or -1: it is plain. */
 int hf_wrap_readable(struct hf_slot *slot, int fd);
 

@@ -7,6 +7,7 @@
 #include "runtime.h"
 #include "state/family.h"
 #include "state/fdlist.h"
+#include "state/fdmap.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
@@ -306,11 +307,24 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	return settled != 0;
 }
 
-/* Whether SLOT's descriptor goes along when the process executes another program.  One of several may: then all do. */
+static bool closes_on_exec(int fd)
+{
+	return (hf_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC) != 0;
+}
+
+/* Whether one of SLOT's descriptors goes along when the process executes another program. */
 static bool survives_exec(struct hf_slot *slot, int fd)
 {
-	return atomic_load(&slot->draining) == 0 &&
-	       (atomic_load(&slot->refs) > 1 || (hf_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC) == 0);
+	hf_fd_entry entry = hf_slot_entry(slot);
+
+	if (atomic_load(&slot->draining) != 0)
+		return false;
+	if (atomic_load(&slot->refs) <= 1)
+		return !closes_on_exec(fd);
+	for (int other = 0; other < hf_fdmap_end(); other++)
+		if (hf_fdmap_get(other) == entry && !closes_on_exec(other))
+			return true;
+	return false;
 }
 
 /* One step towards the end of SLOT at the end of this image. False: not there yet. */
@@ -383,4 +397,36 @@ void hf_wrap_exit(void)
 void hf_wrap_before_exec(void)
 {
 	end_all(true);
+}
+
+/* Whether this image has SLOT's connection open in the program's own name. */
+static struct hf_wrap *open_here(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->refs) != 0 ? hf_wrap_of(slot) : NULL;
+
+	return wrap != NULL && atomic_load(&slot->let_go) == 0 &&
+			       atomic_load(&slot->epoch) == atomic_load(hf_proc_epoch)
+		       ? wrap
+		       : NULL;
+}
+
+void hf_wrap_leave_to_others(void)
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+		struct hf_wrap *wrap = open_here(slot);
+
+		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd)))
+			(void)hf_hold_leave(&wrap->conn, hf_family_me());
+	}
+}
+
+void hf_wrap_come_back(void)
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_wrap *wrap = open_here(hf_slot_at(i));
+
+		if (wrap != NULL)
+			(void)hf_hold_join(&wrap->conn, hf_family_me());
+	}
 }

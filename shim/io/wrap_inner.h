@@ -9,6 +9,7 @@
 
 #include "io/turn.h"
 #include "io/wrap.h"
+#include "runtime.h"
 #include "state/hold.h"
 
 /* Where a handshake stands after a step. */
@@ -79,6 +80,17 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
  * failed, or the connection is plain by now: hf_wrap_of() is NULL). */
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
+
+/* The fast path: a turn that nobody has, of a stream that nobody has found to be broken. */
+static inline bool hf_wrap_take_free(struct hf_wrap *wrap, struct hf_turn_word *word, uint32_t me)
+{
+	if (hf_turn_try(word, me) != HF_TURN_OURS)
+		return false;
+	if (hf_likely(atomic_load_explicit(&wrap->fate, memory_order_relaxed) == 0))
+		return true;
+	hf_turn_end(word);
+	return false;
+}
 
 /* The channel's session, for a few instructions. */
 void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me);

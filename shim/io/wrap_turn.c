@@ -133,6 +133,11 @@ static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, u
 		hf_turn_end(word);
 		return false;
 	}
+	/* Whoever had it before has found the stream to be broken, and what it left is not to be built upon. */
+	if (turn != HF_TURN_BUSY && hf_wrap_fate(slot) == EPROTO) {
+		hf_turn_end(word);
+		return false;
+	}
 	if (turn == HF_TURN_LEFT && !agrees(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(word);

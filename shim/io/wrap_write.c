@@ -240,7 +240,7 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON &&
 	    !write_early(slot, fd, me, iov, count, flags, &result, plain))
 		return result;
-	if (hf_turn_try(&wrap->tx_turn, me) != HF_TURN_OURS &&
+	if (!hf_wrap_take_free(wrap, &wrap->tx_turn, me) &&
 	    !hf_wrap_take_tx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;

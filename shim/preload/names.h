@@ -116,6 +116,7 @@
 	X(void, quick_exit, (int status), (status)) \
 	X(int, unshare, (int flags), (flags)) \
 	X(int, setns, (int fd, int type), (fd, type)) \
+	X(int, pidfd_getfd, (int pidfd, int fd, unsigned flags), (pidfd, fd, flags)) \
 	X(int, setuid, (uid_t uid), (uid)) \
 	X(int, setgid, (gid_t gid), (gid)) \
 	X(int, seteuid, (uid_t uid), (uid)) \

@@ -288,6 +288,13 @@ bool hf_arena_borrow(uint32_t layout)
 
 /* Connections */
 
+/* The program has closed or replaced the descriptor by a way that we do not see: what others write there is out of
+ * reach from now on, and only what is mapped already is shared. */
+static bool lost(void)
+{
+	return arena_ino != 0 && !hf_arena_owns(hf_arena_fd());
+}
+
 struct hf_arena_conn *hf_arena_conn(uint32_t index)
 {
 	_Atomic(char *) *place;
@@ -309,17 +316,32 @@ struct hf_arena_conn *hf_arena_conn(uint32_t index)
 	return (struct hf_arena_conn *)(void *)(chunk + (size_t)(index % CHUNK) * HF_ARENA_CONN_SIZE);
 }
 
+/* Whether the list may hold it: never handed out, or in use, means that somebody has scribbled there. */
+static bool may_be_free(const struct hf_arena *head, uint32_t index, const struct hf_arena_conn *conn)
+{
+	return conn != NULL && index < atomic_load(&head->used) && atomic_load(&conn->cookie) == 0;
+}
+
 static uint32_t pop_free(struct hf_arena *head)
 {
 	uint64_t seen = atomic_load(&head->free_head);
 
+	/* Another's links cannot be told from here. */
+	if (lost())
+		return HF_CONN_NONE;
 	while ((uint32_t)seen != 0) {
 		uint32_t index = (uint32_t)seen - 1;
 		struct hf_arena_conn *conn = hf_arena_conn(index);
 		uint64_t next = conn != NULL ? atomic_load_explicit(&conn->next, memory_order_relaxed) : 0;
 
-		if (conn == NULL)
-			return HF_CONN_NONE;
+		if (!may_be_free(head, index, conn)) {
+			uint64_t now = atomic_load(&head->free_head);
+
+			if (now == seen)
+				return HF_CONN_NONE;
+			seen = now; /* somebody was quicker, and has it in use */
+			continue;
+		}
 		if (atomic_compare_exchange_weak(&head->free_head, &seen, ((seen >> 32) + 1) << 32 | next))
 			return index;
 	}
@@ -360,6 +382,8 @@ void hf_arena_give(uint32_t index)
 	if (head == NULL || conn == NULL)
 		return;
 	atomic_store(&conn->cookie, 0);
+	if (lost())
+		return;
 	seen = atomic_load(&head->free_head);
 	do
 		atomic_store_explicit(&conn->next, (uint32_t)seen, memory_order_relaxed);
@@ -391,7 +415,7 @@ static off_t queue_at(uint32_t index)
 
 void *hf_arena_queue(uint32_t index)
 {
-	return index < HF_ARENA_CONNS ? hf_arena_map((uint64_t)queue_at(index), HF_ARENA_QUEUE_SIZE) : NULL;
+	return index < HF_ARENA_CONNS && !lost() ? hf_arena_map((uint64_t)queue_at(index), HF_ARENA_QUEUE_SIZE) : NULL;
 }
 
 void hf_arena_queue_drop(uint32_t index, void *queue, bool discard)

@@ -35,35 +35,26 @@ static bool task_gone(int tid)
 	return hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0) == -ESRCH;
 }
 
-/* The first thread may have ended before the others: then its stat has more than one thread still (proc(5)). */
-static bool has_threads(int pid)
+/*
+ * The first thread may have ended before the others, and looks like a zombie then: a pidfd becomes readable when all
+ * have (pidfd_open(2)), and unlike /proc it is there in every chroot.
+ */
+static bool all_ended(int pid)
 {
-	char path[32] = "/proc/", digits[12], text[512], *p;
-	size_t len = 6, n = 0;
-	long got;
-	int fd;
+	struct pollfd look = {.events = POLLIN};
+	bool ended;
 
-	for (unsigned rest = (unsigned)pid; rest != 0 && n < sizeof(digits); rest /= 10)
-		digits[n++] = (char)('0' + rest % 10);
-	while (n > 0)
-		path[len++] = digits[--n];
-	memcpy(path + len, "/stat", 6);
-	fd = hf_sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return fd != -ENOENT; /* no telling */
-	got = hf_sys_read(fd, text, sizeof(text) - 1);
-	hf_sys_close(fd);
-	text[got > 0 ? got : 0] = '\0';
-	/* The name may hold anything: count from its closing bracket, the 2nd field, to the 20th. */
-	p = strrchr(text, ')');
-	for (int field = 2; field < 20 && p != NULL; field++)
-		p = strchr(p + 1, ' ');
-	return p != NULL && strncmp(p, " 0 ", 3) != 0 && strncmp(p, " 1 ", 3) != 0;
+	look.fd = (int)hf_sys2(SYS_pidfd_open, pid, 0);
+	if (look.fd < 0)
+		return look.fd == -ESRCH; /* otherwise there is no telling */
+	ended = hf_sys_poll(&look, 1, 0) == 1;
+	hf_sys_close(look.fd);
+	return ended;
 }
 
 static bool process_gone(int pid)
 {
-	return task_gone(pid) && !has_threads(pid);
+	return task_gone(pid) && all_ended(pid);
 }
 
 static bool same_ns(const struct hf_arena_proc *entry)
@@ -86,7 +77,7 @@ bool hf_family_lives(uint32_t handle)
 		return true;
 	/* About to be forked: as long as whoever is about to lives. */
 	pid = atomic_load(&entry->pid);
-	return pid == 0 || !same_ns(entry) || !process_gone(pid < 0 ? -pid : pid);
+	return pid == 0 || !same_ns(entry) || !process_gone((int)(pid < 0 ? -(unsigned)pid : (unsigned)pid));
 }
 
 bool hf_family_expected(uint32_t handle)

@@ -13,10 +13,13 @@ bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle)
 		uint32_t seen = atomic_load(&conn->holders[i]);
 
 		if ((seen == 0 || !hf_family_lives(seen)) &&
-		    atomic_compare_exchange_strong(&conn->holders[i], &seen, handle))
+		    atomic_compare_exchange_strong(&conn->holders[i], &seen, handle)) {
+			atomic_store(&conn->ender, 0);
 			return atomic_exchange(&conn->left_at, 0) != SWEPT;
+		}
 	}
 	atomic_store(&conn->doubt, HF_DOUBT_MANY);
+	atomic_store(&conn->ender, 0);
 	return atomic_exchange(&conn->left_at, 0) != SWEPT;
 }
 
@@ -33,7 +36,8 @@ bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle)
 
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 {
-	bool doubt = false;
+	bool expected = false;
+	uint32_t ender = 0;
 
 	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++) {
 		uint32_t mine = handle;
@@ -42,7 +46,7 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 	}
 	if (handle != 0)
 		(void)atomic_compare_exchange_strong(&conn->keeper, &(uint32_t){handle}, 0);
-	/* First gone, then asked: of two that leave at once the second finds nobody. */
+	/* First gone, then asked: of two that leave at once the second finds nobody, and perhaps both do. */
 	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
 		uint32_t seen = atomic_load(&conn->holders[i]);
 
@@ -50,11 +54,12 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 			continue;
 		if (!hf_family_expected(seen))
 			return HF_LEFT_OTHERS;
-		doubt = true; /* its descriptors may have been copied before or after ours was closed */
+		expected = true; /* its descriptors may have been copied before or after ours was closed */
 	}
-	if (doubt)
+	if (expected || atomic_load(&conn->doubt) != HF_DOUBT_NONE)
 		return HF_LEFT_DOUBT;
-	return atomic_load(&conn->doubt) != HF_DOUBT_NONE ? HF_LEFT_DOUBT : HF_LEFT_LAST;
+	return atomic_compare_exchange_strong(&conn->ender, &ender, handle) || ender == handle ? HF_LEFT_LAST
+											       : HF_LEFT_OTHERS;
 }
 
 bool hf_hold_keep(struct hf_arena_conn *conn, uint32_t handle, uint64_t now, uint64_t stale_ms)

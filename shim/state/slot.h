@@ -83,6 +83,7 @@ struct hf_slot {
 	_Atomic uint64_t start;         /* ms, monotonic: when it was handed over; 0: not yet looked at */
 	_Atomic uint32_t next;          /* link of the free list or of the watchdog's mail */
 	_Atomic uint8_t mailed;         /* it is in the watchdog's mail, or must not be put there any more */
+	_Atomic uint8_t told_failed;    /* the fail-stop has been told */
 	_Atomic uint8_t told_reset;     /* the reset has been told, by a hook or by the watchdog */
 	_Atomic uint8_t end_seen;       /* a read has met the end of file */
 

@@ -121,13 +121,13 @@ static const char *why_failed(struct hf_slot *slot)
 	return why < sizeof(texts) / sizeof(texts[0]) ? texts[why] : NULL;
 }
 
-void hf_tell_failed(struct hf_slot *slot, int fd)
+void hf_tell_failed(struct hf_slot *slot, int fd, int error)
 {
 	struct hf_evidence evidence;
 	struct hf_event event;
 	const char *why = why_failed(slot);
 
-	if (why == NULL && atomic_load(&slot->fate) != EPROTO)
+	if (why == NULL && error != EPROTO)
 		return;
 	if (!hf_report_wanted(why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT))
 		return;

@@ -18,7 +18,7 @@ void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind);
 
 /* A wrapped connection has just been failed: corrupt, or what was wrong with its handshake.  Any thread, at once, for
  * the program may close it or end before the watchdog comes round. */
-void hf_tell_failed(struct hf_slot *slot, int fd);
+void hf_tell_failed(struct hf_slot *slot, int fd, int error);
 
 /* A hook saw the peer's reset through FD: told at once, for the program may end before the watchdog comes round. */
 void hf_tell_reset(struct hf_slot *slot, int fd);
