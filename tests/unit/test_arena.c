@@ -24,7 +24,7 @@ static void made(void)
 
 	CHECK(hf_arena() == NULL && hf_arena_fd() == -1 && !hf_arena_owns(-1));
 	CHECK(hf_arena_take() == HF_CONN_NONE && hf_arena_find(1) == HF_CONN_NONE);
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	head = hf_arena();
 	CHECK(head != NULL && head->magic == HF_ARENA_MAGIC && head->version == HF_ARENA_VERSION);
 	CHECK(head->layout == LAYOUT);
@@ -37,7 +37,7 @@ static void made(void)
 	/* Room for all, memory for none. */
 	CHECK(st.st_blocks < 2048);
 	CHECK(hf_arena_owns(fd) && !hf_arena_owns(fd + 1) && !hf_arena_owns(0));
-	CHECK(hf_arena_make(LAYOUT) && hf_arena() == head && hf_arena_fd() == fd);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena() == head && hf_arena_fd() == fd);
 	CHECK(hf_arena_inherit(LAYOUT, false));
 }
 
@@ -46,7 +46,7 @@ static void moved(void)
 	uint32_t index;
 	int old, null = open("/dev/null", O_RDWR);
 
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	old = hf_arena_fd();
 	hf_arena_move();
 	CHECK(hf_arena_fd() != old && hf_arena_owns(hf_arena_fd()));
@@ -72,7 +72,7 @@ static void handed_out(void)
 	struct hf_arena_conn *conn;
 	uint32_t index;
 
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	for (uint32_t i = 0; i < MANY; i++) {
 		CHECK(hf_arena_take() == i);
 		conn = hf_arena_conn(i);
@@ -106,7 +106,7 @@ static void handed_out(void)
 
 static void full(void)
 {
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	CHECK(hf_arena_conn(HF_ARENA_CONNS) == NULL && hf_arena_conn(HF_CONN_NONE) == NULL);
 	CHECK(hf_arena_queue(HF_ARENA_CONNS) == NULL);
 	atomic_store(&hf_arena()->used, HF_ARENA_CONNS - 1);
@@ -125,7 +125,7 @@ static void at_once(void)
 	_Atomic uint32_t *owner = shared(sizeof(*owner) * HF_ARENA_CONNS);
 	pid_t children[PROCESSES];
 
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	for (uint32_t p = 1; p <= PROCESSES; p++) {
 		children[p - 1] = fork();
 		if (children[p - 1] != 0)
@@ -162,7 +162,7 @@ static void across_fork(void)
 	pid_t child;
 	char *queue;
 
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	child = fork();
 	if (child == 0) {
 		/* In parts of the arena that nobody had mapped before the fork. */
@@ -195,7 +195,7 @@ static void without_file(void)
 	pid_t child;
 
 	CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-	CHECK(hf_arena_make(LAYOUT) && hf_arena_fd() == -1);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena_fd() == -1);
 	CHECK(hf_arena_take() == 0);
 	conn = hf_arena_conn(0);
 	atomic_store(&conn->cookie, 5);
@@ -213,7 +213,7 @@ static void few_descriptors(void)
 	struct rlimit limit = {64, 64};
 
 	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	CHECK(hf_arena_make(LAYOUT) && hf_arena_fd() == -1);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena_fd() == -1);
 	CHECK(hf_arena_take() == 0 && hf_arena_conn(0) != NULL);
 }
 
@@ -222,7 +222,7 @@ static void low_soft_limit(void)
 	struct rlimit limit = {32, 1024}, after;
 
 	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	CHECK(hf_arena_make(LAYOUT) && hf_arena_fd() > 32);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena_fd() > 32);
 	/* The program's limit is what it was. */
 	CHECK(getrlimit(RLIMIT_NOFILE, &after) == 0 && after.rlim_cur == 32 && after.rlim_max == 1024);
 }
@@ -318,7 +318,7 @@ static void borrowed(void)
 		_exit(0);
 	}
 	CHECK(read(heard[0], &c, 1) == 1);
-	CHECK(hf_arena_make(LAYOUT) && hf_arena_take() == 0);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena_take() == 0);
 	atomic_store(&hf_arena_conn(0)->cookie, 42);
 	CHECK(write(told[1], "", 1) == 1);
 	CHECK(status_of(child) == 0);
@@ -330,7 +330,7 @@ static void executed(void)
 {
 	char self[] = "/proc/self/exe", how[] = "heir", *argv[] = {self, how, NULL};
 
-	CHECK(hf_arena_make(LAYOUT) && hf_arena_take() == 0);
+	CHECK(hf_arena_make(LAYOUT, true) && hf_arena_take() == 0);
 	atomic_store(&hf_arena_conn(0)->cookie, 1234);
 	execv(self, argv);
 	_exit(2);
@@ -351,7 +351,7 @@ static void hostile_links(void)
 	static const uint32_t links[] = {0, 1, 2, 3, HF_ARENA_CONNS, HF_ARENA_CONNS + 1, 0x7fffffff, 0xffffffff};
 	enum { LINKS = sizeof(links) / sizeof(links[0]) };
 
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	for (uint32_t i = 0; i < 3; i++) {
 		CHECK(hf_arena_take() == i);
 		atomic_store(&hf_arena_conn(i)->cookie, 100 + i);

@@ -25,7 +25,7 @@ static struct hf_arena_proc *entry(uint32_t handle)
 
 static void join(void)
 {
-	CHECK(hf_arena_make(LAYOUT) && hf_family_join("unit"));
+	CHECK(hf_arena_make(LAYOUT, true) && hf_family_join("unit"));
 }
 
 static void joined(void)
@@ -34,7 +34,7 @@ static void joined(void)
 
 	CHECK(!hf_family_join("nobody") && hf_family_me() == 0); /* no arena */
 	CHECK(hf_family_expect() == 0 && !hf_family_lives(1025) && !hf_family_lives(0));
-	CHECK(hf_arena_make(LAYOUT));
+	CHECK(hf_arena_make(LAYOUT, true));
 	CHECK(hf_family_expect() == 0); /* not entered itself */
 	CHECK(hf_family_join("a name that is longer than the forty-seven bytes there are for it"));
 	me = hf_family_me();

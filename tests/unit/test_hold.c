@@ -17,7 +17,7 @@ static uint32_t place, me;
 
 static void begin(void)
 {
-	CHECK(hf_arena_make(LAYOUT) && hf_family_join("unit"));
+	CHECK(hf_arena_make(LAYOUT, true) && hf_family_join("unit"));
 	place = hf_arena_take();
 	conn = hf_arena_conn(place);
 	me = hf_family_me();
@@ -25,12 +25,13 @@ static void begin(void)
 	CHECK(hf_hold_join(conn, me));
 }
 
-/* A process of the family: alive, or about to be; or gone. */
+/* A process of the family that is alive: our parent plays it. */
 static uint32_t living(void)
 {
 	uint32_t handle = hf_family_expect();
 
 	CHECK(handle != 0);
+	hf_family_forked_parent(handle, getppid());
 	return handle;
 }
 
@@ -72,6 +73,11 @@ static void doubt(void)
 	atomic_store(&conn->doubt, HF_DOUBT_SPAWNED);
 	CHECK(hf_hold_leave(conn, me) == HF_LEFT_DOUBT);
 	atomic_store(&conn->doubt, HF_DOUBT_NONE);
+	/* A child that is being forked at this very moment may have it or not. */
+	many[0] = hf_family_expect();
+	CHECK(hf_hold_join(conn, me) && hf_hold_join(conn, many[0]));
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_DOUBT);
+	dies(many[0]);
 	/* One who could not be entered. */
 	CHECK(hf_hold_join(conn, 0) && atomic_load(&conn->doubt) == HF_DOUBT_MANY);
 	CHECK(hf_hold_leave(conn, 0) == HF_LEFT_DOUBT);
