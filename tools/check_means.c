@@ -50,8 +50,7 @@ const struct hf_means hf_means[HF_FOUND_COUNT] = {
 	[HF_FOUND_STDIO] = {"stdio", "uses stdio streams on sockets, likely",
 			    LIMITS("stdio gets the kernel's error",
 				   "calls on a dead connection wake in time, with the kernel's own error, once"),
-			    LIMITS("not for stdio on a connection",
-				   "bytes of such a stream are not framed: do not use it so")},
+			    FINE("streams on a wrapped connection pass through the library")},
 	[HF_FOUND_EXEC] =
 		{"exec", "executes other programs", FINE("they are watched too, unless they get a cleaned environment"),
 		 FINE("connections handed over are taken up there, but not by static or set-user-ID programs")},
@@ -61,7 +60,7 @@ const struct hf_means hf_means[HF_FOUND_COUNT] = {
 				  BOTH(FINE("children are found out at their first call on a connection"))},
 	[HF_FOUND_STDIO_MAYBE] = {"stdio-maybe", "uses stdio and sockets, perhaps together",
 				  FINE("if so: calls on a dead connection wake in time, with the kernel's own error"),
-				  FINE("if so: do not use it so; bytes of such a stream are not framed")},
+				  FINE("if so: streams on a wrapped connection pass through the library")},
 	[HF_FOUND_INETD] =
 		{"inetd", "asks for its peer without making connections: run by inetd or a tcpserver, perhaps",
 		 FINE("an inherited connection is watched from the first call on it"),
