@@ -177,7 +177,10 @@ static bool take(struct hf_finder *finder, int pid, int fds, const char *name)
 	ssize_t length = readlinkat(fds, name, link, sizeof link);
 	struct stat st;
 
-	if (length != (ssize_t)sizeof LINK - 1 || memcmp(link, LINK, sizeof LINK - 1) != 0 ||
+	if (length != (ssize_t)sizeof LINK - 1 || memcmp(link, LINK, sizeof LINK - 1) != 0)
+		return false;
+	/* Open for reading only (proc(5)): it is somebody who looks, as we do, and no reason to keep it. */
+	if (fstatat(fds, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (st.st_mode & S_IWUSR) == 0 ||
 	    fstatat(fds, name, &st, 0) < 0)
 		return false;
 	arena = known(finder, &st);
@@ -210,7 +213,8 @@ static bool all_descriptors(struct hf_finder *finder, int pid, int fds)
 	return found;
 }
 
-/* One of its threads bears the watchdog's name, which everybody may see. */
+/* A thread of it bears the watchdog's name, which everybody may see; not its first, which may be a tool of that name.
+ */
 static bool watched(int proc, int pid)
 {
 	char path[64], name[32];
@@ -228,11 +232,11 @@ static bool watched(int proc, int pid)
 		return false;
 	}
 	while (!found && seen++ < MOST_THREADS && (entry = readdir(tasks)) != NULL) {
-		if (entry->d_name[0] == '.')
+		if (entry->d_name[0] == '.' || strtol(entry->d_name, NULL, 10) == pid)
 			continue;
 		snprintf(path, sizeof path, "%.20s/comm", entry->d_name);
 		read_file(dirfd(tasks), path, name, sizeof name);
-		found = strcmp(name, "holdfast\n") == 0 && strcmp(entry->d_name, "self") != 0;
+		found = strcmp(name, "holdfast\n") == 0;
 	}
 	closedir(tasks);
 	return found;

@@ -248,9 +248,10 @@ bool hf_reader_look(struct hf_reader *reader, struct hf_snapshot *snapshot)
 void hf_snapshot_tell_hidden(const struct hf_snapshot *snapshot)
 {
 	if (snapshot->hidden != 0)
-		hf_tell("%u processes of other users not shown", snapshot->hidden);
+		hf_tell("%u process%s of other users not shown", snapshot->hidden, snapshot->hidden == 1 ? "" : "es");
 	if (snapshot->strange != 0)
-		hf_tell("%u process families with another version of the library not shown", snapshot->strange);
+		hf_tell("%u process famil%s with another version of the library not shown", snapshot->strange,
+			snapshot->strange == 1 ? "y" : "ies");
 	if (snapshot->left != 0)
 		hf_tell("%u connections not shown: there are too many", snapshot->left);
 }

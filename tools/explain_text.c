@@ -53,7 +53,8 @@ void hf_explain_state(FILE *out, const struct hf_arena_view *view, uint64_t now)
 	else if (hf_view_health(view) == HF_OPENING)
 		fprintf(out, "it is being set up.");
 	else if (hf_view_health(view) == HF_HALF)
-		fprintf(out, "one direction has ended, the other may still carry data; the peer's host was heard %s ago.",
+		fprintf(out,
+			"one direction has ended, the other may still carry data; the peer's host was heard %s ago.",
 			heard.text);
 	else
 		fprintf(out, "the peer's host was heard %s ago.", heard.text);

@@ -327,9 +327,10 @@ void hf_table_layout(struct hf_table *table, const struct hf_snapshot *snapshot,
 			used += 1 + columns[i].width;
 		}
 	}
-	/* What is left goes to addresses and names, as far as they need it. */
+	/* What is left goes to long numbers, addresses and names, as far as they need it. */
 	for (int i = 0; i < HF_COLUMNS; i++) {
-		if (i != HF_COL_PEER && i != HF_COL_PEER_PROGRAM && !(i == HF_COL_PROGRAM && width == 0))
+		if (i != HF_COL_FD && i != HF_COL_PEER && i != HF_COL_PEER_PROGRAM &&
+		    !(i == HF_COL_PROGRAM && width == 0))
 			continue;
 		for (size_t row = 0; row < table->count && table->widths[i] != 0; row++) {
 			int need;

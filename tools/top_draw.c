@@ -96,8 +96,9 @@ static void draw_head(struct hf_top *top)
 
 	for (size_t i = 0; i < snapshot->count; i++)
 		healths[hf_view_health(&snapshot->seen[i].view)]++;
-	length = snprintf(line, sizeof line, "holdfast: %zu connections of %u processes, by %s%s%s", snapshot->count,
-			  snapshot->processes, hf_column_name(top->table->sort), top->table->reverse ? " reversed" : "",
+	length = snprintf(line, sizeof line, "holdfast: %zu connection%s of %u process%s, by %s%s%s", snapshot->count,
+			  snapshot->count == 1 ? "" : "s", snapshot->processes, snapshot->processes == 1 ? "" : "es",
+			  hf_column_name(top->table->sort), top->table->reverse ? " reversed" : "",
 			  top->paused ? "  PAUSED" : "");
 	if (snapshot->hidden != 0 && length > 0)
 		snprintf(line + length, sizeof line - (size_t)length, "  (%u processes of other users not shown)",

@@ -17,6 +17,7 @@
 #include <holdfast/arena.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,6 +163,7 @@ static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, ui
 		view->beat_heard_at = now - 14500;
 		view->peer_unread = 4096;
 		view->peer_unread_ms = 120000;
+		view->stall_timeout = 100000;
 		view->stalled_since = now - 125500;
 		view->flags = HF_VIEW_STALLED;
 		view->peer_pid = 815;
@@ -279,6 +281,15 @@ static void make_hostile(unsigned seed)
 	atomic_store(&head()->views_used, UINT32_MAX);
 }
 
+/* As the watchdog's: that is how it is told that a process of another user is watched. */
+static void *sleeper(void *arg)
+{
+	pthread_setname_np(pthread_self(), "holdfast");
+	for (;;)
+		pause();
+	return arg;
+}
+
 static bool input_ended(int wait_ms)
 {
 	struct pollfd in = {.fd = 0, .events = POLLIN};
@@ -294,11 +305,14 @@ int main(int argc, char **argv)
 	bool other = strcmp(what, "other") == 0, small = strcmp(what, "small") == 0;
 	bool fixed = strcmp(what, "fixed") == 0, churning = strcmp(what, "churn") == 0;
 	uint64_t start = clock_ms(CLOCK_MONOTONIC), now = start, round = 1;
+	pthread_t thread;
 
 	if (!make_arena(small ? 4096 : (off_t)HF_ARENA_SIZE, HF_ARENA_VERSION + (other ? 1 : 0))) {
 		fprintf(stderr, "arena_writer: %s\n", strerror(errno));
 		return 1;
 	}
+	if (pthread_create(&thread, NULL, sleeper, NULL) != 0)
+		return 1;
 	if (fixed) {
 		procs[0] = add_process(1, "client");
 		procs[1] = add_process(2, "server");
