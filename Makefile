@@ -27,6 +27,8 @@ ALLFLAGS  = $(CPPFLAGS) $(CSTD) $(WARN) $(CFLAGS) -ffile-prefix-map=$(CURDIR)=. 
 # The tool reads what others wrote.  glibc's checks want an optimiser, and ASan brings its own.
 TOOLFLAGS := -fPIE -fstack-protector-strong $(if $(SAN),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	     -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
+# The screen of "holdfast top", with characters beyond ASCII.
+CURSES    := -lncursesw
 TOOLLINK  := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 
 # The library: position independent, nothing visible but the exported names, thread-local storage that needs no
@@ -54,6 +56,8 @@ LEGACY    := $(patsubst tests/legacy/%.c,$(BUILD)/tests/legacy/%,$(sort $(wildca
 LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tests/lab/*.c)))
 # The differential suite: two processes, each with the library or without.
 DIFF      := $(patsubst tests/diff/%.c,$(BUILD)/tests/diff/%,$(sort $(wildcard tests/diff/*.c)))
+# For the tests of the tool.
+WRITER    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(sort $(wildcard tests/tools/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
 # A tool that make deps does not install: $(call need,TOOL[,PACKAGES]).
@@ -91,7 +95,7 @@ $(BUILD)/libcommand.a: $(filter-out $(BUILD)/obj/tools/holdfast.o,$(TOOL_OBJ))
 	$(AR) rcs $@ $^
 
 $(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
-	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A)
+	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A) $(CURSES)
 
 $(BUILD)/tests/unit/test_elf $(BUILD)/tests/unit/test_event_line: $(BUILD)/libcommand.a
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a
@@ -113,7 +117,7 @@ $(BUILD)/tests/%: tests/%.c
 deps: ## install the Debian packages that are missing (asks for root only then)
 	@sh tools/deps.sh
 
-programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(BENCH)
+programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(WRITER) $(BENCH)
 
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)

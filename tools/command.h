@@ -26,6 +26,15 @@ int hf_check(int argc, char **argv);
 int hf_enable(int argc, char **argv);
 int hf_disable(int argc, char **argv);
 
+/* holdfast explain [options] CONN|PID:FD */
+int hf_explain_command(int argc, char **argv);
+
+/* holdfast top [options] */
+int hf_top(int argc, char **argv);
+
+/* holdfast metrics [options] */
+int hf_metrics(int argc, char **argv);
+
 /* holdfast events [options] SINK */
 int hf_events(int argc, char **argv);
 

@@ -7,7 +7,8 @@
 # Makes DIRECTORY/sysroot.  Exit status 77, with a line that says why, if something is missing.
 set -eu
 arch=$1 directory=$2
-packages='libbsd-dev libbsd0 libmd-dev libmd0 libcmocka-dev libcmocka0'
+packages='libbsd-dev libbsd0 libmd-dev libmd0 libcmocka-dev libcmocka0 libncurses-dev
+	libncurses6 libncursesw6 libtinfo6'
 [ ! -e "$directory/sysroot/complete" ] || exit 0
 
 missing() {

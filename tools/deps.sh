@@ -9,9 +9,10 @@
 set -u
 
 # The one list.
-BUILD='libbsd-dev libmd-dev libcmocka-dev'
+BUILD='libbsd-dev libmd-dev libcmocka-dev libncurses-dev'
 TEST='iproute2 nftables redis-server redis-tools nginx-light curl memcached libmemcached-tools mosquitto
-	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc zsh'
+	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc zsh tmux
+	python3-prometheus-client'
 SERVICES='redis-server nginx memcached mosquitto'
 
 case ${1:-all} in
@@ -55,7 +56,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "deps: not a Debian machine: install what these Debian packages hold: $want" | tr -s ' \t\n' ' ' >&2
 	echo >&2
 	case ${1:-all} in test) exit 0 ;; esac
-	for header in bsd/stdlib.h cmocka.h; do
+	for header in bsd/stdlib.h cmocka.h curses.h; do
 		printf '#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <setjmp.h>\n#include <%s>\n' \
 			$header | ${CC:-cc} -E - >/dev/null 2>&1 && continue
 		echo "deps: missing for building: <$header>" >&2

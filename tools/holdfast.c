@@ -15,6 +15,9 @@ static const struct command {
 } commands[] = {
 	{"run", "run a program with its TCP connections watched", "holdfast run", hf_run},
 	{"check", "say what holdfast can do for a program", "holdfast check", hf_check},
+	{"top", "show the watched connections of running programs", "holdfast top", hf_top},
+	{"explain", "say why a connection is judged as it is", "holdfast explain", hf_explain_command},
+	{"metrics", "count and measure for Prometheus", "holdfast metrics", hf_metrics},
 	{"events", "follow the events of running programs", "holdfast events", hf_events},
 	{"enable", "preload it into a systemd service", "holdfast enable", hf_enable},
 	{"disable", "undo that", "holdfast disable", hf_disable},
