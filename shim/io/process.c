@@ -9,6 +9,8 @@
 
 #include <linux/prctl.h>
 #include <sched.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 /* Whether the parent had other threads; libc's own word, which a child's copy still tells. */
 static bool threaded(void)
@@ -66,14 +68,47 @@ pid_t hf__Fork(void)
 	return forked(hf_real._Fork(), child);
 }
 
-/* Both parent and child of daemon(3) are past the fork when it returns, but only the child returns. */
+/* As daemon(3) does it.  Libc's own would end the parent before we could say which process the child is, and replace
+ * standard input and output behind our back. */
+static int null_standard(void)
+{
+	int null = hf_sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
+	struct stat st;
+
+	if (null < 0 || hf_sys_fstat(null, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+		if (null >= 0)
+			hf_sys_close(null);
+		errno = null < 0 ? -null : ENODEV;
+		return -1;
+	}
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		(void)hf_dup2(null, fd);
+	if (null > STDERR_FILENO)
+		hf_sys_close(null);
+	return 0;
+}
+
 int hf_daemon(int nochdir, int noclose)
 {
-	uint32_t child = expect_child();
-	int result = hf_real.daemon(nochdir, noclose);
+	pid_t pid;
+	long session;
 
-	(void)forked(hf_on() && atomic_load(hf_proc_epoch) == 0 ? 0 : -1, child);
-	return result;
+	hf_real_ready();
+	if (!hf_on())
+		return hf_real.daemon(nochdir, noclose);
+	pid = hf_fork();
+	if (pid < 0)
+		return -1;
+	if (pid > 0)
+		hf__exit(0);
+	session = hf_sys0(SYS_setsid);
+	if (session < 0) {
+		errno = (int)-session;
+		return -1;
+	}
+	if (nochdir == 0)
+		(void)hf_sys1(SYS_chdir, "/");
+	return noclose != 0 ? 0 : null_standard();
 }
 
 pid_t hf_forkpty(int *master, char *name, const void *term, const void *size)

@@ -53,7 +53,7 @@ static void sweep(int how, int fd)
 }
 
 /* A server that executes itself with the connection, as sshd does. */
-static void reexec_after(const char *name, int how)
+static void reexec_after(const char *name, int how, bool orphan)
 {
 	char *none[] = {NULL}, number[12];
 	struct kid kid, server;
@@ -65,6 +65,12 @@ static void reexec_after(const char *name, int how)
 		char *argv[] = {zoo_argv[0], (char[]){"heir"}, number, NULL};
 
 		/* The transcript goes along. */
+		if (orphan) {
+			/* Nobody is left of whom the next image could ask anything. */
+			if (fork() != 0)
+				_exit(0);
+			nap(100);
+		}
 		zoo_out = MUST(dup2(zoo_out, 90));
 		MUST(dup2(90, 1));
 		snprintf(number, sizeof number, "%d", fd);
@@ -79,21 +85,21 @@ static void reexec_after(const char *name, int how)
 
 static void reexec(void)
 {
-	reexec_after("as it is", 0);
-	reexec_after("without an environment", 1);
+	reexec_after("as it is", 0, false);
+	reexec_after("without an environment", 1, false);
 }
 
 static void reexec_swept(void)
 {
-	reexec_after("after close", 2);
-	reexec_after("after closefrom", 3);
-	reexec_after("after close_range", 4);
+	reexec_after("after close", 2, true);
+	reexec_after("after closefrom", 3, true);
+	reexec_after("after close_range", 4, true);
 }
 
 static void reexec_marked(void)
 {
-	reexec_after("after FD_CLOEXEC on all", 5);
-	reexec_after("after CLOSE_RANGE_CLOEXEC", 6);
+	reexec_after("after FD_CLOEXEC on all", 5, false);
+	reexec_after("after CLOSE_RANGE_CLOEXEC", 6, false);
 }
 
 /* An exec that fails changes nothing. */
