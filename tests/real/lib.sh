@@ -17,6 +17,9 @@ PIDS=() started=
 # A combination is MODE-ENDS: in which mode the library is, at which end.
 PROBE=(none probe-client probe-server probe-both)
 ALL=("${PROBE[@]}" wrap-client wrap-server wrap-both)
+# For programs of many processes: what is between probe mode at one end and at both is told by ALL, on demand.
+SHAPES=(none probe-both wrap-client wrap-server wrap-both)
+[ -z "${HF_TEST_HEAVY-}" ] || SHAPES=("${ALL[@]}")
 
 end_processes() {
 	local pid
@@ -76,12 +79,13 @@ with() {
 }
 
 # start TAG WHO COMMAND...: the same in the background; its pid is in $started and it is killed at the end.
-# $DIR/server.log has what it says.
+# $DIR/server.log has what it says.  ${AS[@]} changes to another user first.
+AS=()
 start() {
 	local environment
 	environment "$1" "$2"
 	shift 2
-	env ${environment[@]+"${environment[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
+	${AS[@]+"${AS[@]}"} env ${environment[@]+"${environment[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
 	started=$!
 	PIDS+=("$started")
 }
@@ -137,6 +141,50 @@ idle() {
 	else
 		echo "idle: $((after - (before))) ticks in $seconds s"
 	fi
+}
+
+# idle_all PIDS: the same for several processes at once, each by itself.
+idle_all() {
+	local pid
+	for pid in $1; do
+		idle "$pid" >"$DIR/idle.$pid" &
+	done
+	for pid in $1; do
+		while [ ! -s "$DIR/idle.$pid" ]; do
+			sleep 0.1
+		done
+	done
+	for pid in $1; do
+		cat "$DIR/idle.$pid"
+	done | sort | uniq -c
+}
+
+# keep_orphans: first of all in a test: processes whose parent has ended become this one's (PR_SET_CHILD_SUBREAPER,
+# prctl(2)), so that no_orphans, last of all, finds every process that a session has left over.
+keep_orphans() {
+	[ -z "${HF_REAPER-}" ] || return
+	local prctl=157
+	[ "$(uname -m)" = x86_64 ] || prctl=167
+	rmdir "$TOP"
+	HF_REAPER=1 exec perl -e 'syscall(shift, 36, 1, 0, 0, 0); exec @ARGV or die' "$prctl" bash "$0"
+}
+
+no_orphans() {
+	local try left
+	for try in {1..60}; do
+		read -r left <"/proc/$$/task/$$/children"
+		[ -n "$left" ] || break
+		sleep 0.05
+	done
+	if [ -z "$left" ]; then
+		ok "no process left over"
+		return
+	fi
+	# shellcheck disable=SC2086 # a list
+	ps -o pid=,stat=,args= -p $left | sed 's/^/# /'
+	not_ok "processes left over"
+	# shellcheck disable=SC2086
+	kill $left
 }
 
 # same WHAT EXPECTED GOT: two files, byte for byte.
