@@ -172,8 +172,11 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 		atomic_store(&slot->wrap, wrap);
 		return;
 	}
-	/* Where its stream stands nobody can tell us. */
 	atomic_store(&slot->cookie, cookie);
+	/* Found plain meanwhile by who had it: the mark goes before the place does (go_plain()). */
+	if (!hf_wrap_marked(fd))
+		return;
+	/* Where its stream stands nobody can tell us. */
 	hf_wrap_stranded(slot, fd);
 }
 
