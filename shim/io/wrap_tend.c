@@ -178,8 +178,12 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 			return next;
 	}
 	ours = hf_wrap_take_rx(slot, fd, me, 0);
-	if (ours)
+	if (ours) {
 		hf_wrap_took_error(wrap, hf_wrap_swallow(slot, fd));
+		/* A holder in a sandbox has met the peer's end and could not say so. */
+		if ((wrap->rx.fin || wrap->rx.bye) && atomic_exchange(&wrap->shut_read, 1) == 0)
+			hf_sys_shutdown(fd, SHUT_RD);
+	}
 	take_note(wrap, fd, me, now, evidence);
 	note_end(slot, fd, me, evidence);
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
