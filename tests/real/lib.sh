@@ -31,7 +31,7 @@ end_processes() {
 
 cleanup() {
 	end_processes
-	rm -rf "$TOP"
+	[ -n "${KEEP-}" ] || rm -rf "$TOP"
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -57,6 +57,11 @@ need() {
 	exit 1
 }
 
+# settings TAG WHO: a test may set more than environment() does, as NAME=VALUE lines.
+settings() {
+	:
+}
+
 # environment TAG WHO: sets $environment to what WHO (client or server) runs with.  Its reports go to $DIR/WHO.json.
 environment() {
 	environment=()
@@ -66,6 +71,7 @@ environment() {
 			HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json "HOLDFAST_REPORT=file:$DIR/$2.json")
 		# Nobody will answer: less to wait for at each connection.
 		[ "$1" != wrap-client ] || environment+=(HOLDFAST_HELLO_WAIT=300ms)
+		mapfile -t -O ${#environment[@]} environment < <(settings "$1" "$2")
 		;;
 	esac
 }
