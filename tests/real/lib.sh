@@ -230,6 +230,34 @@ check_reports() {
 	fi
 }
 
+# abreast TAG SESSION...: within a session, several parts of it at once, each in a directory of its own; what they say is
+# said one after the other.
+abreast() {
+	local tag=$1 part pids=()
+	shift
+	lane=$((lane * $#)) lanes=$((lanes * $#))
+	for part; do
+		(
+			PIDS=()
+			DIR=$DIR/$part
+			trap end_processes EXIT
+			trap 'exit 1' INT TERM
+			mkdir "$DIR"
+			"$part" "$tag" >"$DIR/said" 2>&1
+		) &
+		pids+=($!)
+		PIDS+=($!)
+		lane=$((lane + 1))
+	done
+	wait "${pids[@]}"
+	for part; do
+		echo "$part:"
+		cat "$DIR/$part/said"
+		cat "$DIR/$part/client.json" >>"$DIR/client.json" 2>/dev/null
+		cat "$DIR/$part/server.json" >>"$DIR/server.json" 2>/dev/null
+	done
+}
+
 # combine SESSION EXPECTED [TAG...]: SESSION TAG in a subshell for each TAG (default: $ALL), all at once, with $DIR a
 # directory of its own ($TOP has what the test made before).  EXPECTED FILE says whether what was said without the
 # library is right; with it the same must be said.
