@@ -2,6 +2,7 @@
 #include "io/gate.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/family.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -36,10 +37,15 @@ void hf_confined_enter(void)
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
+		struct hf_wrap *wrap;
 
 		if (slot == NULL || atomic_load(&slot->refs) == 0 || hf_wrap_of(slot) == NULL)
 			continue;
 		settle(slot, until);
+		wrap = hf_wrap_of(slot);
+		if (wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON &&
+		    !hf_hold_others(&wrap->conn, hf_family_me()))
+			hf_wrap_fall_silent(slot, fd);
 		atomic_store(&slot->nonblocking, (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0);
 	}
 	if (hf_wrap_any())
