@@ -80,13 +80,14 @@ static inline long hf_sys6(long nr, long a, long b, long c, long d, long e, long
 #define hf_sys4(nr, a, b, c, d)    hf_sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define hf_sys5(nr, a, b, c, d, e) hf_sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
-/* In a seccomp sandbox with wrapped connections (io/confined.h): calls that a filter may answer with death are not made. */
+/* In a seccomp sandbox with wrapped connections (io/confined.h): calls that a filter may answer with death are not
+ * made. */
 extern _Atomic bool hf_sys_confined;
 
-#define HF_SYS_UNLESS_CONFINED()                                                      \
-	do {                                                                          \
-		if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))     \
-			return -EPERM;                                                \
+#define HF_SYS_UNLESS_CONFINED()                                                  \
+	do {                                                                      \
+		if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)) \
+			return -EPERM;                                            \
 	} while (0)
 
 /* Files and descriptors */

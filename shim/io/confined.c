@@ -31,8 +31,9 @@ void hf_confined_enter(void)
 {
 	enum { SLACK_MS = 500 };
 	const struct hf_config *config = &hf_runtime.config;
-	uint64_t until = hf_wrap_now_ms() + SLACK_MS +
-			 (config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
+	uint64_t until =
+		hf_wrap_now_ms() + SLACK_MS +
+		(config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
 
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);

@@ -4,8 +4,8 @@
  * The filter was written for the program's own calls, and for any other it may kill the process.  But without us frames
  * would reach the program.  So the hooks go on with what every program that uses a connection must be allowed: read,
  * write, close, futex and the clock.  All other raw system calls of the library answer -EPERM from here on (sys.h).
- * Nothing is reported, nobody watches here: another process that holds the connection goes on beating; if there is none,
- * the peer has been told to expect no beats (HF_BEAT_SILENT).
+ * Nothing is reported, nobody watches here: another process that holds the connection goes on beating; if there is
+ * none, the peer has been told to expect no beats (HF_BEAT_SILENT).
  */
 #ifndef HOLDFAST_IO_CONFINED_H
 #define HOLDFAST_IO_CONFINED_H

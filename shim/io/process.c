@@ -239,7 +239,7 @@ static void step_aside(void)
 	struct hf_event event;
 
 	hf_event_init(&event, HF_EV_CONFIG);
-	event.detail = "the program is entering a seccomp sandbox: its connections are no longer watched";
+	event.detail = "the program is entering a seccomp sandbox: this process watches its connections no longer";
 	if (hf_report_wanted(HF_EV_CONFIG))
 		hf_report(&event);
 	hf_watch_suspend();

@@ -33,7 +33,8 @@ static bool task_gone(int tid)
 	struct iovec to = {&byte, 1}, from = {&mine, 1};
 
 	/* In a sandbox: as far as can be told, it lives. */
-	return !atomic_load(&hf_sys_confined) && hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0) == -ESRCH;
+	return !atomic_load(&hf_sys_confined) &&
+	       hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0) == -ESRCH;
 }
 
 /*
