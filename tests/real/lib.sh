@@ -19,6 +19,7 @@ PROBE=(none probe-client probe-server probe-both)
 ALL=("${PROBE[@]}" wrap-client wrap-server wrap-both)
 # For programs of many processes: what is between probe mode at one end and at both is told by ALL, on demand.
 SHAPES=(none probe-both wrap-client wrap-server wrap-both)
+# shellcheck disable=SC2034 # those tests do
 [ -z "${HF_TEST_HEAVY-}" ] || SHAPES=("${ALL[@]}")
 
 end_processes() {
@@ -176,8 +177,8 @@ keep_orphans() {
 }
 
 no_orphans() {
-	local try left
-	for try in {1..60}; do
+	local left
+	for _ in {1..60}; do
 		read -r left <"/proc/$$/task/$$/children"
 		[ -n "$left" ] || break
 		sleep 0.05
