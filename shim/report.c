@@ -340,7 +340,8 @@ static enum hf_level level_of(const struct hf_event *event)
 
 bool hf_report_wanted(enum hf_event_kind kind)
 {
-	return settings != NULL && hf_sink_count() > 0 && kinds[kind].level <= settings->level;
+	return settings != NULL && hf_sink_count() > 0 && !atomic_load(&hf_sys_confined) &&
+	       kinds[kind].level <= settings->level;
 }
 
 void hf_report_pin(void)

@@ -13,8 +13,11 @@
 #ifndef HOLDFAST_SYS_H
 #define HOLDFAST_SYS_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -77,6 +80,16 @@ static inline long hf_sys6(long nr, long a, long b, long c, long d, long e, long
 #define hf_sys4(nr, a, b, c, d)    hf_sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define hf_sys5(nr, a, b, c, d, e) hf_sys6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
+/* In a seccomp sandbox with wrapped connections (io/confined.h): calls that a filter may answer with death are not
+ * made. */
+extern _Atomic bool hf_sys_confined;
+
+#define HF_SYS_UNLESS_CONFINED()                                                  \
+	do {                                                                      \
+		if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)) \
+			return -EPERM;                                            \
+	} while (0)
+
 /* Files and descriptors */
 
 static inline long hf_sys_read(int fd, void *buf, size_t size)
@@ -96,63 +109,75 @@ static inline int hf_sys_close(int fd)
 
 static inline int hf_sys_openat(int dir, const char *path, int flags, mode_t mode)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_openat, dir, path, flags, mode);
 }
 
 static inline int hf_sys_fstat(int fd, struct stat *st)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_fstat, fd, st);
 }
 
 /* FLAGS: AT_SYMLINK_NOFOLLOW and the like, 0 for stat(2). */
 static inline int hf_sys_fstatat(int dir, const char *path, struct stat *st, int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_newfstatat, dir, path, st, flags);
 }
 
 static inline long hf_sys_readlinkat(int dir, const char *path, char *buf, size_t size)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys4(SYS_readlinkat, dir, path, buf, size);
 }
 
 /* Length with the NUL, unlike getcwd(3). */
 static inline long hf_sys_getcwd(char *buf, size_t size)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys2(SYS_getcwd, buf, size);
 }
 
 static inline long hf_sys_fcntl(int fd, int op, long arg)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys3(SYS_fcntl, fd, op, arg);
 }
 
 static inline int hf_sys_ioctl(int fd, unsigned long op, void *arg)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_ioctl, fd, op, arg);
 }
 
 static inline int hf_sys_dup3(int from, int to, int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_dup3, from, to, flags);
 }
 
 static inline int hf_sys_pipe2(int fds[2], int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_pipe2, fds, flags);
 }
 
 static inline int hf_sys_eventfd(unsigned value, int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_eventfd2, value, flags);
 }
 
 static inline int hf_sys_memfd_create(const char *name, unsigned flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_memfd_create, name, flags);
 }
 
 static inline int hf_sys_ftruncate(int fd, off_t size)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_ftruncate, fd, size);
 }
 
@@ -174,11 +199,13 @@ static inline int hf_sys_ppoll(struct pollfd *fds, size_t nfds, struct timespec 
 
 static inline int hf_sys_epoll_create(int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys1(SYS_epoll_create1, flags);
 }
 
 static inline int hf_sys_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_epoll_ctl, epfd, op, fd, event);
 }
 
@@ -201,61 +228,73 @@ static inline long hf_sys_futex(uint32_t *word, int op, uint32_t value, const st
 
 static inline int hf_sys_socket(int family, int type, int protocol)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_socket, family, type, protocol);
 }
 
 static inline int hf_sys_socketpair(int family, int type, int protocol, int fds[2])
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_socketpair, family, type, protocol, fds);
 }
 
 static inline int hf_sys_connect(int fd, const void *addr, socklen_t len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_connect, fd, addr, len);
 }
 
 static inline int hf_sys_shutdown(int fd, int how)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_shutdown, fd, how);
 }
 
 static inline long hf_sys_sendto(int fd, const void *buf, size_t size, int flags, const void *addr, socklen_t len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys6(SYS_sendto, fd, (long)buf, (long)size, flags, (long)addr, (long)len);
 }
 
 static inline long hf_sys_recvfrom(int fd, void *buf, size_t size, int flags, void *addr, socklen_t *len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys6(SYS_recvfrom, fd, (long)buf, (long)size, flags, (long)addr, (long)len);
 }
 
 static inline long hf_sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys3(SYS_sendmsg, fd, msg, flags);
 }
 
 static inline long hf_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys3(SYS_recvmsg, fd, msg, flags);
 }
 
 static inline int hf_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys5(SYS_getsockopt, fd, level, name, value, len);
 }
 
 static inline int hf_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys5(SYS_setsockopt, fd, level, name, value, len);
 }
 
 static inline int hf_sys_getsockname(int fd, void *addr, socklen_t *len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_getsockname, fd, addr, len);
 }
 
 static inline int hf_sys_getpeername(int fd, void *addr, socklen_t *len)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_getpeername, fd, addr, len);
 }
 
@@ -274,23 +313,27 @@ static inline int hf_sys_gettid(void)
 
 static inline int hf_sys_tgkill(int pid, int tid, int sig)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys3(SYS_tgkill, pid, tid, sig);
 }
 
 /* HOW: SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK; the calling thread's mask, as pthread_sigmask(3). */
 static inline int hf_sys_sigprocmask(int how, const uint64_t *set, uint64_t *old)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_rt_sigprocmask, how, set, old, sizeof(*set));
 }
 
 static inline int hf_sys_sigpending(uint64_t *set)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys2(SYS_rt_sigpending, set, sizeof(*set));
 }
 
 /* The signal taken, or -EAGAIN when none came in TIMEOUT. */
 static inline int hf_sys_sigtimedwait(const uint64_t *set, const struct timespec *timeout)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_rt_sigtimedwait, set, NULL, timeout, sizeof(*set));
 }
 
@@ -302,11 +345,13 @@ static inline int hf_sys_clock_gettime(clockid_t clock, struct timespec *ts)
 /* RESOURCE: RLIMIT_NOFILE and the like, of the calling process. */
 static inline int hf_sys_getrlimit(int resource, struct rlimit *limit)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys4(SYS_prlimit64, 0, resource, NULL, limit);
 }
 
 static inline int hf_sys_prctl(int op, unsigned long a, unsigned long b)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return (int)hf_sys5(SYS_prctl, op, a, b, 0, 0);
 }
 
@@ -317,6 +362,7 @@ static inline int hf_sys_sched_yield(void)
 
 static inline long hf_sys_getrandom(void *buf, size_t size, unsigned flags)
 {
+	HF_SYS_UNLESS_CONFINED();
 	return hf_sys3(SYS_getrandom, buf, size, flags);
 }
 

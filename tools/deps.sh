@@ -4,16 +4,19 @@
 # usage: tools/deps.sh [build|test|all]      (default all)
 #
 # Does nothing, quickly, when all is there; only otherwise does it ask for root.  Services that come with a package
-# (redis-server, nginx, memcached, mosquitto) are neither started nor enabled.  Exit status 1 if something needed for
-# building is missing in the end; test programs that are missing only give a warning: their tests then say SKIP.
+# (SERVICES) are neither started nor enabled.  Exit status 1 if something needed for building is missing in the end;
+# test programs that are missing only give a warning: their tests then say SKIP.
 set -u
 
 # The one list.
 BUILD='libbsd-dev libmd-dev libcmocka-dev libncurses-dev'
 TEST='iproute2 nftables redis-server redis-tools nginx-light curl memcached libmemcached-tools mosquitto
-	mosquitto-clients netcat-openbsd openssl python3 perl socat procps libjemalloc2 strace mandoc zsh tmux
+	mosquitto-clients netcat-openbsd openssl python3 perl socat postgresql openssh-server openssh-client
+	openssh-sftp-server haproxy apache2-bin rsync vsftpd openbsd-inetd ucspi-tcp procps libjemalloc2 strace mandoc zsh tmux
 	python3-prometheus-client'
-SERVICES='redis-server nginx memcached mosquitto'
+# PACKAGE/SERVICE where their names differ.
+SERVICES='redis-server nginx memcached mosquitto postgresql openssh-server/ssh openssh-server/ssh.socket haproxy rsync
+	vsftpd openbsd-inetd openbsd-inetd/inetd'
 
 case ${1:-all} in
 build) want=$BUILD ;;
@@ -107,7 +110,7 @@ if ! apt install $lack; then
 fi
 for service in $SERVICES; do
 	case " $lack" in
-	*" $service"*) command -v systemctl >/dev/null && $as_root systemctl -q disable "$service" 2>/dev/null ;;
+	*" ${service%/*}"*) command -v systemctl >/dev/null && $as_root systemctl -q disable "${service#*/}" 2>/dev/null ;;
 	esac
 done
 verdict

@@ -117,6 +117,8 @@ enum {
 enum hf_beat_state {
 	HF_BEAT_FIN_SENT = 1,     /* the sender's program has ended its direction */
 	HF_BEAT_FIN_RECEIVED = 2, /* the sender has had the other side's FIN */
+	HF_BEAT_SILENT = 4,       /* the sender can beat no more for now (a sandbox): until its next BEAT, silence is no
+				   * sign, and the kernel's evidence is all there is */
 };
 
 #endif

@@ -211,7 +211,7 @@ bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t ti
 	if (session->held_at > last)
 		last = session->held_at;
 	if (inside || unread || session->peer_done || session->we_done || session->mute ||
-	    session->state > HF_S_CLOSE_WAIT)
+	    (session->peer_state & HF_BEAT_SILENT) != 0 || session->state > HF_S_CLOSE_WAIT)
 		return false;
 	return now >= last && now - last >= (longest > timeout ? longest : timeout);
 }

@@ -146,7 +146,7 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
  * peer's pace if that is longer), although nothing else moved either.  The caller sees to it that the peer's kernel
  * answers.  Not while INSIDE a frame of the peer's (!hf_rx_between(): it cannot beat), nor while UNREAD bytes of the
  * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its
- * last word.  Once they are read the peer has a fresh timeout.
+ * last word.  Once they are read the peer has a fresh timeout.  And not after a beat that said HF_BEAT_SILENT.
  */
 bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t timeout, bool inside, bool unread);
 

@@ -5,6 +5,7 @@
 #include "io/bound.h"
 #include "io/gate.h"
 #include "io/wrap_inner.h"
+#include "state/arena.h"
 #include "sys.h"
 #include "watch/socket.h"
 #include "watch/watch.h"
@@ -226,6 +227,9 @@ int hf_listen(int fd, int backlog)
 	entry = hf_fdmap_get(fd);
 	if (HF_FD_KIND(entry) == HF_FD_UNKNOWN && tcp_socket(fd, entry))
 		note(fd, HF_FD_LISTENER);
+	/* Before the workers are forked, that all of them share one. */
+	if (hf_runtime.config.mode == HF_MODE_WRAP && hf_fdmap_get(fd) == HF_FD_LISTENER)
+		(void)hf_arena_make(hf_wrap_layout(), true);
 	errno = error;
 	return result;
 }

@@ -2,6 +2,7 @@
  * The calls that change what the process is: forks, namespaces, credentials, sandboxes.
  */
 #include "io/process.h"
+#include "io/confined.h"
 #include "io/gate.h"
 #include "state/family.h"
 #include "sys.h"
@@ -273,7 +274,7 @@ static void step_aside(void)
 	struct hf_event event;
 
 	hf_event_init(&event, HF_EV_CONFIG);
-	event.detail = "the program is entering a seccomp sandbox: its connections are no longer watched";
+	event.detail = "the program is entering a seccomp sandbox: this process watches its connections no longer";
 	if (hf_report_wanted(HF_EV_CONFIG))
 		hf_report(&event);
 	hf_watch_suspend();
@@ -284,16 +285,14 @@ bool hf_sandbox_enter(void)
 	if (!hf_on() || hf_proc_borrowed())
 		return false;
 	step_aside();
-	/* Without the hooks a wrapped connection's frames would reach the program: there they stay, with the few calls
-	 * they make. */
-	if (!hf_wrap_any())
-		atomic_store(&hf_runtime.on, false);
+	/* Without the hooks a wrapped connection's frames would reach the program: there they stay. */
+	hf_confined_enter();
 	return true;
 }
 
 void hf_sandbox_failed(void)
 {
-	atomic_store(&hf_runtime.on, true);
+	hf_confined_failed();
 	hf_watch_resume();
 }
 

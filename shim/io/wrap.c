@@ -1,6 +1,7 @@
 /*
  * The wrapped connection's life: its place in the arena, failure, what frames bring.
  */
+#include "io/confined.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/arena.h"
@@ -172,8 +173,11 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 		atomic_store(&slot->wrap, wrap);
 		return;
 	}
-	/* Where its stream stands nobody can tell us. */
 	atomic_store(&slot->cookie, cookie);
+	/* Found plain meanwhile by who had it: the mark goes before the place does (go_plain()). */
+	if (!hf_wrap_marked(fd))
+		return;
+	/* Where its stream stands nobody can tell us. */
 	hf_wrap_stranded(slot, fd);
 }
 
@@ -392,7 +396,8 @@ void hf_wrap_stranded(struct hf_slot *slot, int fd)
  * an established socket wakes recv, poll, select and epoll and leaves the peer in peace). */
 static void end_of_reading(struct hf_wrap *wrap, int fd)
 {
-	if (atomic_exchange(&wrap->shut_read, 1) == 0)
+	/* From a sandbox it is left to another holder's watchdog (hf_wrap_swallow()). */
+	if (!atomic_load(&hf_sys_confined) && atomic_exchange(&wrap->shut_read, 1) == 0)
 		hf_sys_shutdown(fd, SHUT_RD);
 }
 
@@ -442,6 +447,22 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 		atomic_store(&wrap->error_taken, -result);
 }
 
+/* In a sandbox it waits as the program's own call would: there only its peeks come here. */
+static long receive_control(int fd, uint8_t *scratch, uint32_t size)
+{
+	struct iovec iov = {scratch, size};
+	int error = errno;
+	size_t asked;
+	long got;
+
+	if (hf_likely(!atomic_load(&hf_sys_confined)))
+		return hf_sys_recvfrom(fd, scratch, size, MSG_DONTWAIT, NULL, NULL);
+	got = hf_confined_receive(fd, &iov, 0, &asked);
+	got = got < 0 ? -errno : got;
+	errno = error;
+	return got;
+}
+
 int hf_wrap_swallow(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -455,13 +476,15 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (wrap->rx.bye || wrap->rx.corrupt || atomic_load(&wrap->ended) != 0)
 			return 1;
 		if (hf_rx_open(&wrap->rx) > 0) {
+			if (atomic_load(&hf_sys_confined))
+				return 1; /* the program's own call will find out */
 			if (hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
 				return 1;
 			got = hf_sys_recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
 			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
 		}
 		wrap->rx_scratched = (uint32_t)hf_rx_overhead(&wrap->rx);
-		got = hf_sys_recvfrom(fd, scratch, wrap->rx_scratched, MSG_DONTWAIT, NULL, NULL);
+		got = receive_control(fd, scratch, wrap->rx_scratched);
 		/* Behind the peer's FIN its beats go on: unread at close() they would be answered by a reset. */
 		if (got <= 0 && wrap->rx.fin)
 			return 1;
@@ -479,5 +502,9 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (!hf_wrap_news(slot, fd, &news))
 			return -EPROTO;
 		hf_books_close(&wrap->rx_books_open);
+		/* A second read might wait; if more is there the program's own wait will say so. */
+		if (hf_unlikely(atomic_load(&hf_sys_confined)) && !hf_confined_nonblocking(fd) &&
+		    hf_rx_open(&wrap->rx) == 0 && !wrap->rx.fin && !wrap->rx.bye)
+			return 0;
 	}
 }

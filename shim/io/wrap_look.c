@@ -58,7 +58,7 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
 	bool end;
 	size_t bytes;
 
-	if (low <= 1 || wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0)
+	if (low <= 1 || atomic_load(&hf_sys_confined) || wrap->rx.fin || wrap->rx.bye || atomic_load(&wrap->ended) != 0)
 		return true;
 	(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
 	bytes = count_ahead(wrap, fd, &end);

@@ -1,7 +1,9 @@
 /*
  * What a wrapped connection owes the kernel: frames half sent, bytes that waited for the handshake, the program's FIN.
  */
+#include "io/confined.h"
 #include "io/wrap_inner.h"
+#include "runtime.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -109,7 +111,17 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
 	if (msg.msg_iovlen == 0)
 		return 0;
-	sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
+		/* By a program's own call, which may block where it does. */
+		size_t asked;
+		int error = errno;
+
+		sent = hf_confined_send(fd, iov, msg.msg_iovlen, 0, &asked);
+		sent = sent < 0 ? -errno : sent;
+		errno = error;
+	} else {
+		sent = hf_sys_sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
 	if (sent < 0)
 		return (int)sent;
 	(void)hf_wrap_sent(wrap, plan, (size_t)sent);

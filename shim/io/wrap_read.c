@@ -1,6 +1,7 @@
 /*
  * Reading from a wrapped connection: the kernel's own call into the program's own buffer, headers squeezed out of it.
  */
+#include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
 #include "io/wait.h"
@@ -70,6 +71,8 @@ static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flag
 		iov[n++] = (struct iovec){wrap->rx_scratch, overhead};
 	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
 	*asked = overhead + bytes;
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
+		return hf_confined_receive(fd, iov, flags, asked);
 	if (n + *pieces == 1)
 		return hf_real.recv(fd, iov[0].iov_base, iov[0].iov_len, flags);
 	msg.msg_iovlen = n + *pieces;

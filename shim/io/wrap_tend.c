@@ -92,6 +92,29 @@ static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 }
 
+void hf_wrap_fall_silent(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t payload[HF_BEAT_SIZE];
+	uint32_t me = hf_turn_me();
+	struct hf_beat out;
+
+	if (!hf_wrap_take_tx(slot, fd, me, 20))
+		return;
+	hf_books_open(&wrap->tx_books_open);
+	hf_wrap_session_lock(wrap, me);
+	if (hf_session_may_speak(&wrap->session) && hf_tx_between(&wrap->tx)) {
+		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, 0, 0, &out);
+		out.state |= HF_BEAT_SILENT;
+		hf_beat_make(payload, &out);
+		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
+	}
+	hf_wrap_session_unlock(wrap);
+	hf_books_close(&wrap->tx_books_open);
+	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
+	hf_turn_end(&wrap->tx_turn);
+}
+
 /* Both directions have ended and everything has arrived: now the kernel's own close is safe. */
 static void finish(struct hf_wrap *wrap, int fd, uint32_t me)
 {
@@ -178,8 +201,12 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 			return next;
 	}
 	ours = hf_wrap_take_rx(slot, fd, me, 0);
-	if (ours)
+	if (ours) {
 		hf_wrap_took_error(wrap, hf_wrap_swallow(slot, fd));
+		/* A holder in a sandbox has met the peer's end and could not say so. */
+		if ((wrap->rx.fin || wrap->rx.bye) && atomic_exchange(&wrap->shut_read, 1) == 0)
+			hf_sys_shutdown(fd, SHUT_RD);
+	}
 	take_note(wrap, fd, me, now, evidence);
 	note_end(slot, fd, me, evidence);
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {

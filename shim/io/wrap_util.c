@@ -1,6 +1,7 @@
 /*
  * Small things a wrapped connection needs: vectors, copies from memory that may not be there, what SIOCOUTQ should say.
  */
+#include "io/confined.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 
@@ -15,7 +16,10 @@
 static bool copy(long call, const void *ours, const void *theirs, size_t size)
 {
 	struct iovec local = {(void *)(uintptr_t)ours, size}, remote = {(void *)(uintptr_t)theirs, size};
-	long done = hf_sys6(call, hf_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
+	long done = -EPERM;
+
+	if (!atomic_load(&hf_sys_confined))
+		done = hf_sys6(call, hf_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
 
 	if (done == (long)size)
 		return true;
@@ -88,6 +92,8 @@ size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t m
 
 bool hf_nonblocking(int fd, int flags)
 {
+	if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))
+		return (flags & MSG_DONTWAIT) != 0 || hf_confined_nonblocking(fd);
 	/* O_NONBLOCK belongs to the open file, which others may share: never remembered (fcntl(2)). */
 	return (flags & MSG_DONTWAIT) != 0 || (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
 }

@@ -1,6 +1,7 @@
 /*
  * Writing to a wrapped connection: a frame header and the program's bytes in one call of the kernel's own.
  */
+#include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
 #include "io/wrap_inner.h"
@@ -44,7 +45,10 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 			memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
-	sent = hf_real.send(fd, buf, at, flags);
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
+		sent = hf_confined_send(fd, &(struct iovec){buf, at}, 1, flags, &at);
+	else
+		sent = hf_real.send(fd, buf, at, flags);
 	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &wrap->plan, (size_t)sent);
 }
 
@@ -71,7 +75,10 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	if (plan->second > 0)
 		msg.msg_iovlen += hf_iov_slice(body, n, plan->first, plan->second, out + msg.msg_iovlen,
 					       MOST_IOV + 3 - msg.msg_iovlen, &bytes);
-	sent = hf_real.sendmsg(fd, &msg, flags);
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
+		sent = hf_confined_send(fd, out, msg.msg_iovlen, flags, &total);
+	else
+		sent = hf_real.sendmsg(fd, &msg, flags);
 	if (sent < 0)
 		return sent;
 	*is_short = (size_t)sent < total;

@@ -5,6 +5,8 @@
 
 enum { PAGE = 4096 };
 
+_Atomic bool hf_sys_confined;
+
 static _Atomic uint32_t before_init;
 _Atomic uint32_t *hf_proc_epoch = &before_init;
 

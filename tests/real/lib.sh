@@ -17,6 +17,10 @@ PIDS=() started=
 # A combination is MODE-ENDS: in which mode the library is, at which end.
 PROBE=(none probe-client probe-server probe-both)
 ALL=("${PROBE[@]}" wrap-client wrap-server wrap-both)
+# For programs of many processes: what is between probe mode at one end and at both is told by ALL, on demand.
+SHAPES=(none probe-both wrap-client wrap-server wrap-both)
+# shellcheck disable=SC2034 # those tests do
+[ -z "${HF_TEST_HEAVY-}" ] || SHAPES=("${ALL[@]}")
 
 end_processes() {
 	local pid
@@ -28,7 +32,7 @@ end_processes() {
 
 cleanup() {
 	end_processes
-	rm -rf "$TOP"
+	[ -n "${KEEP-}" ] || rm -rf "$TOP"
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -54,6 +58,11 @@ need() {
 	exit 1
 }
 
+# settings TAG WHO: a test may set more than environment() does, as NAME=VALUE lines.
+settings() {
+	:
+}
+
 # environment TAG WHO: sets $environment to what WHO (client or server) runs with.  Its reports go to $DIR/WHO.json.
 environment() {
 	environment=()
@@ -63,6 +72,7 @@ environment() {
 			HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json "HOLDFAST_REPORT=file:$DIR/$2.json")
 		# Nobody will answer: less to wait for at each connection.
 		[ "$1" != wrap-client ] || environment+=(HOLDFAST_HELLO_WAIT=300ms)
+		mapfile -t -O ${#environment[@]} environment < <(settings "$1" "$2")
 		;;
 	esac
 }
@@ -76,12 +86,13 @@ with() {
 }
 
 # start TAG WHO COMMAND...: the same in the background; its pid is in $started and it is killed at the end.
-# $DIR/server.log has what it says.
+# $DIR/server.log has what it says.  ${AS[@]} changes to another user first.
+AS=()
 start() {
 	local environment
 	environment "$1" "$2"
 	shift 2
-	env ${environment[@]+"${environment[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
+	${AS[@]+"${AS[@]}"} env ${environment[@]+"${environment[@]}"} "$@" </dev/null >>"$DIR/server.log" 2>&1 &
 	started=$!
 	PIDS+=("$started")
 }
@@ -139,6 +150,50 @@ idle() {
 	fi
 }
 
+# idle_all PIDS: the same for several processes at once, each by itself.
+idle_all() {
+	local pid
+	for pid in $1; do
+		idle "$pid" >"$DIR/idle.$pid" &
+	done
+	for pid in $1; do
+		while [ ! -s "$DIR/idle.$pid" ]; do
+			sleep 0.1
+		done
+	done
+	for pid in $1; do
+		cat "$DIR/idle.$pid"
+	done | sort | uniq -c
+}
+
+# keep_orphans: first of all in a test: processes whose parent has ended become this one's (PR_SET_CHILD_SUBREAPER,
+# prctl(2)), so that no_orphans, last of all, finds every process that a session has left over.
+keep_orphans() {
+	[ -z "${HF_REAPER-}" ] || return
+	local prctl=157
+	[ "$(uname -m)" = x86_64 ] || prctl=167
+	rmdir "$TOP"
+	HF_REAPER=1 exec perl -e 'syscall(shift, 36, 1, 0, 0, 0); exec @ARGV or die' "$prctl" bash "$0"
+}
+
+no_orphans() {
+	local left
+	for _ in {1..60}; do
+		read -r left <"/proc/$$/task/$$/children"
+		[ -n "$left" ] || break
+		sleep 0.05
+	done
+	if [ -z "$left" ]; then
+		ok "no process left over"
+		return
+	fi
+	# shellcheck disable=SC2086 # a list
+	ps -o pid=,stat=,args= -p $left | sed 's/^/# /'
+	not_ok "processes left over"
+	# shellcheck disable=SC2086
+	kill $left
+}
+
 # same WHAT EXPECTED GOT: two files, byte for byte.
 same() {
 	if [ -s "$2" ] && cmp -s "$2" "$3"; then
@@ -148,6 +203,9 @@ same() {
 		not_ok "$1: differs or empty"
 	fi
 }
+
+# $UNSUSPECTED: lines that are no complaint, as grep(1) takes it.
+UNSUSPECTED='^$'
 
 # check_reports WHAT TAG: the library was in each program that should have had it, agreed with the peer on wrap mode
 # where both ends have it, and called nothing dead.  $ENDS: who runs with the library if both do.
@@ -164,12 +222,41 @@ check_reports() {
 	done
 	if [ -n "$missing" ]; then
 		not_ok "$what: nothing told as $event by:$missing"
-	elif bad=$(grep -hE '"event":"(config|corrupt|gave-up|stalled)"|"reason":"(path|hung|unanswered)"' "$DIR"/*.json); then
+	elif bad=$(grep -hE '"event":"(config|corrupt|gave-up|stalled)"|"reason":"(path|hung|unanswered)"' "$DIR"/*.json |
+		grep -v "$UNSUSPECTED"); then
 		printf '# %s\n' "$bad" | head
 		not_ok "$what: verdicts against healthy connections or complaints"
 	else
 		ok "$what: connections told as $event, none called dead"
 	fi
+}
+
+# abreast TAG SESSION...: within a session, several parts of it at once, each in a directory of its own; what they say is
+# said one after the other.
+abreast() {
+	local tag=$1 part pids=()
+	shift
+	lane=$((lane * $#)) lanes=$((lanes * $#))
+	for part; do
+		(
+			PIDS=()
+			DIR=$DIR/$part
+			trap end_processes EXIT
+			trap 'exit 1' INT TERM
+			mkdir "$DIR"
+			"$part" "$tag" >"$DIR/said" 2>&1
+		) &
+		pids+=($!)
+		PIDS+=($!)
+		lane=$((lane + 1))
+	done
+	wait "${pids[@]}"
+	for part; do
+		echo "$part:"
+		cat "$DIR/$part/said"
+		cat "$DIR/$part/client.json" >>"$DIR/client.json" 2>/dev/null
+		cat "$DIR/$part/server.json" >>"$DIR/server.json" 2>/dev/null
+	done
 }
 
 # combine SESSION EXPECTED [TAG...]: SESSION TAG in a subshell for each TAG (default: $ALL), all at once, with $DIR a

@@ -230,6 +230,12 @@ static void hung(void **state)
 	session = fresh();
 	hf_session_peer_done(&session);
 	assert_false(hf_session_hung(&session, 90000, 15000, false, false));
+	/* It said that it would be silent, until it beats again. */
+	session = fresh();
+	hf_session_beat_received(&session, &(struct hf_beat){.seq = 1, .state = HF_BEAT_SILENT}, 1000000);
+	assert_false(hf_session_hung(&session, 90000, 15000, false, false));
+	hf_session_beat_received(&session, &(struct hf_beat){.seq = 2}, 90000000);
+	assert_true(hf_session_hung(&session, 105000, 15000, false, false));
 }
 
 /* What counts as movement among what arrives. */

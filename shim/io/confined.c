@@ -1,0 +1,99 @@
+#include "io/confined.h"
+#include "io/gate.h"
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "state/family.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+/* Until frames flow or the connection is plain; the handshake knows its own time limits. */
+static void settle(struct hf_slot *slot, uint64_t until)
+{
+	const struct timespec moment = {0, 1000000};
+	uint32_t me = hf_turn_me();
+	struct hf_wrap *wrap;
+
+	while ((wrap = hf_wrap_of(slot)) != NULL && atomic_load(&wrap->phase) != HF_PHASE_ON &&
+	       atomic_load(&slot->fate) == 0 && hf_wrap_now_ms() < until) {
+		int fd = atomic_load(&slot->fd);
+
+		if (hf_wrap_take_rx(slot, fd, me, 20)) {
+			if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+				(void)hf_wrap_shake(slot, fd, me);
+			hf_turn_end(&wrap->rx_turn);
+		}
+		hf_sys_nanosleep(&moment, NULL);
+	}
+}
+
+void hf_confined_enter(void)
+{
+	enum { SLACK_MS = 500 };
+	const struct hf_config *config = &hf_runtime.config;
+	uint64_t until =
+		hf_wrap_now_ms() + SLACK_MS +
+		(config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
+
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
+		struct hf_wrap *wrap;
+
+		if (slot == NULL || atomic_load(&slot->refs) == 0 || hf_wrap_of(slot) == NULL)
+			continue;
+		settle(slot, until);
+		wrap = hf_wrap_of(slot);
+		if (wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON &&
+		    !hf_hold_others(&wrap->conn, hf_family_me()))
+			hf_wrap_fall_silent(slot, fd);
+		atomic_store(&slot->nonblocking, (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0);
+	}
+	if (hf_wrap_any())
+		atomic_store(&hf_sys_confined, true);
+	else
+		atomic_store(&hf_runtime.on, false);
+}
+
+void hf_confined_failed(void)
+{
+	atomic_store(&hf_sys_confined, false);
+	atomic_store(&hf_runtime.on, true);
+}
+
+bool hf_confined_nonblocking(int fd)
+{
+	hf_fd_entry entry = hf_fdmap_get(fd);
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+	return slot != NULL && atomic_load(&slot->nonblocking) != 0;
+}
+
+/* A program that says MSG_NOSIGNAL and the like makes such calls itself. */
+static bool flagged(int fd, int flags)
+{
+	return (flags & ~MSG_DONTWAIT) != 0 || ((flags & MSG_DONTWAIT) != 0 && !hf_confined_nonblocking(fd));
+}
+
+ssize_t hf_confined_send(int fd, const struct iovec *iov, size_t count, int flags, size_t *asked)
+{
+	uint8_t buf[8192];
+	size_t at = 0;
+
+	for (size_t i = 0; i < count && at < sizeof(buf); i++) {
+		size_t n = iov[i].iov_len < sizeof(buf) - at ? iov[i].iov_len : sizeof(buf) - at;
+
+		if (n != 0)
+			memcpy(buf + at, iov[i].iov_base, n);
+		at += n;
+	}
+	*asked = at;
+	return flagged(fd, flags) ? hf_real.send(fd, buf, at, flags) : hf_real.write(fd, buf, at);
+}
+
+ssize_t hf_confined_receive(int fd, const struct iovec *iov, int flags, size_t *asked)
+{
+	*asked = iov->iov_len;
+	return flagged(fd, flags) ? hf_real.recv(fd, iov->iov_base, iov->iov_len, flags)
+				  : hf_real.read(fd, iov->iov_base, iov->iov_len);
+}
