@@ -315,11 +315,10 @@ int hf_execveat(int dir, const char *path, char *const argv[], char *const envp[
  * and a program without the library is told of. */
 static void spawning(const char *path)
 {
-	enum hf_target target;
 	struct hf_event event;
 
 	hf_exec_spawning();
-	if (!any_wrapped() || !hf_wrap_any() || (target = hf_exec_look(AT_FDCWD, path)) == HF_TARGET_LOADS ||
+	if (!any_wrapped() || !hf_wrap_any() || hf_exec_look(AT_FDCWD, path) == HF_TARGET_LOADS ||
 	    !hf_report_wanted(HF_EV_CONFIG))
 		return;
 	hf_event_init(&event, HF_EV_CONFIG);

@@ -1,6 +1,7 @@
 /*
  * The watchdog's part in a wrapped connection: what no call of the program's does.
  */
+#include "io/adopt.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -182,7 +183,9 @@ static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
 	if (now - wrap->ledger_at < wrap->session.pace)
 		return;
 	wrap->ledger_at = now;
-	if (!ledger_agrees(wrap, fd))
+	/* In a child forked beside busy threads the number may be another connection's: that says nothing of this one.
+	 */
+	if (!ledger_agrees(wrap, fd) && hf_same_socket(fd, slot))
 		hf_wrap_fail(slot, EPROTO);
 }
 
