@@ -273,6 +273,19 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	return not_holdfast(slot, fd, me);
 }
 
+/* Whether no other thread has said HELLO meanwhile; one may just have, and been reset for it. */
+static bool still_connecting(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool still;
+
+	if (!hf_wrap_take_tx(slot, fd, me, -1))
+		return false;
+	still = atomic_load(&wrap->phase) == HF_PHASE_CONNECT;
+	hf_turn_end(&wrap->tx_turn);
+	return still;
+}
+
 enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -286,7 +299,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		if (state == TCP_SYN_SENT)
 			return HF_SHAKE_WAIT;
 		if (state != TCP_ESTABLISHED)
-			return go_plain(slot, fd, me); /* refused: the program's own call tells */
+			return still_connecting(slot, fd, me) ? go_plain(slot, fd, me) : HF_SHAKE_AGAIN;
 		if (!hf_wrap_take_tx(slot, fd, me, -1))
 			return HF_SHAKE_FAILED;
 		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)

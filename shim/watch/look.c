@@ -218,9 +218,10 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 	if (wrap == NULL)
 		return; /* plain since a moment ago */
 	phase = atomic_load(&wrap->phase);
-	if (ruling->gone && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)) {
+	if (ruling->gone && phase != HF_PHASE_ON) {
 		/* A peer that does not understand our HELLO may well reset the connection: that is what the fallback
-		 * is for, and the one that follows is judged afresh. */
+		 * is for, and the one that follows is judged afresh.  It may even be quicker than the thread that has
+		 * just said it. */
 		*ruling = (struct hf_ruling){.next = now + HF_WATCH_TICK_MS};
 		slot->looked = false;
 	}
