@@ -397,6 +397,9 @@ static void end_all(bool exec)
 				(void)part_confined(slot, fd, me);
 				continue;
 			}
+			/* Never act on what the number has come to stand for. */
+			if (!hf_same_socket(fd, slot))
+				continue;
 			/* An exec may fail, and the connection live on: then nothing final has been said. */
 			if (!exec)
 				last = hf_wrap_let_go(slot) == HF_LEFT_LAST;
