@@ -11,8 +11,8 @@
 
 void hf_publish_prepare(void)
 {
-	/* Where connections may be wrapped there is one arena for a family, made by who listens or connects: with one of
-	 * its own this process could not take up what others pass to it. */
+	/* Where connections may be wrapped there is one arena for a family, made by who listens or connects: with one
+	 * of its own this process could not take up what others pass to it. */
 	if (hf_arena() == NULL && (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0))
 		return;
 	if (hf_arena_make(hf_wrap_layout(), false))
