@@ -296,7 +296,10 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	left = hf_wrap_let_go(slot);
 	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
 	hf_turn_end(&wrap->rx_turn);
-	if (settled != 0 || lingers || !leave_epolls(slot, fd))
+	/* The kernel would wait for what it has, but not for what waits here for the handshake. */
+	if (settled == 0 && lingers && atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed)
+		return -1;
+	if (settled != 0 || !leave_epolls(slot, fd))
 		return -1;
 	return hf_keep(slot, fd);
 }

@@ -11,9 +11,10 @@
 
 void hf_publish_prepare(void)
 {
-	/* A parent that has one since it forked us may send us its wrapped connections: one arena for all. */
-	if (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0)
-		(void)hf_arena_borrow(hf_wrap_layout());
+	/* Where connections may be wrapped there is one arena for a family, made by who listens or connects: with one
+	 * of its own this process could not take up what others pass to it. */
+	if (hf_arena() == NULL && (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0))
+		return;
 	if (hf_arena_make(hf_wrap_layout(), false))
 		(void)hf_family_join(hf_runtime.prog);
 }
