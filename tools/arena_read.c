@@ -173,6 +173,12 @@ static bool read_block(struct hf_reader *reader, struct hf_snapshot *snapshot, i
 	return true;
 }
 
+/* A number that was noise must not make another run backwards. */
+static uint64_t add_up(uint64_t a, uint64_t b)
+{
+	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
 static void take_counts(struct hf_found *arena, const struct hf_arena *head, union hf_sums *sums)
 {
 	uint64_t now[HF_COUNT_WORDS];
@@ -182,7 +188,7 @@ static void take_counts(struct hf_found *arena, const struct hf_arena *head, uni
 		/* What was read in two halves must not run backwards either. */
 		if (now[i] > arena->counts[i])
 			arena->counts[i] = now[i];
-		sums->word[i] += arena->counts[i];
+		sums->word[i] = add_up(sums->word[i], arena->counts[i]);
 	}
 }
 
@@ -210,7 +216,7 @@ static void departed(const struct hf_found *arena, void *arg)
 	union hf_sums *sums = arg;
 
 	for (size_t i = 0; i < HF_COUNT_WORDS; i++)
-		sums->word[i] += arena->counts[i];
+		sums->word[i] = add_up(sums->word[i], arena->counts[i]);
 }
 
 static uint64_t clock_ms(clockid_t clock)
