@@ -59,7 +59,7 @@ writer_start() { # writer_start WHAT...: an arena_writer; its pid is in $W
 	"$writer" "$@" <"$dir/in" >"$dir/ready" &
 	W=$!
 	exec 9>"$dir/in"
-	await grep -q ready "$dir/ready"
+	await grep -qs ready "$dir/ready"
 }
 
 writer_stop() {
