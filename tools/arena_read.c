@@ -87,9 +87,10 @@ static void find_processes(struct hf_reader *reader, const struct hf_found *aren
 	}
 }
 
-static bool whole(const struct hf_arena_view *first, const void *second)
+/* Byte by byte: what lies between the fields is nobody's, and does not change. */
+static bool whole(const struct hf_arena_view *view, const void *first, const void *second)
 {
-	return (first->seq & 1) == 0 && memcmp(first, second, sizeof *first) == 0;
+	return (view->seq & 1) == 0 && memcmp(first, second, sizeof *view) == 0;
 }
 
 /*
@@ -106,7 +107,7 @@ static bool settle(struct hf_reader *reader, int fd, uint32_t index, struct hf_a
 		reader->tries--;
 		read_at(fd, view, sizeof *view, at);
 		read_at(fd, &again, sizeof again, at);
-		if (whole(view, &again))
+		if (whole(view, view, &again))
 			return true;
 		sched_yield();
 	}
@@ -165,7 +166,8 @@ static bool read_block(struct hf_reader *reader, struct hf_snapshot *snapshot, i
 		memcpy(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE, sizeof view);
 		if (view.proc == 0)
 			continue;
-		good = whole(&view, reader->second + (size_t)i * HF_ARENA_VIEW_SIZE) ||
+		good = whole(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE,
+			     reader->second + (size_t)i * HF_ARENA_VIEW_SIZE) ||
 		       settle(reader, fd, from + i, &view);
 		if (!add(reader, snapshot, &view, !good))
 			return false;

@@ -72,7 +72,7 @@ writer_stop() {
 # The writer's pid by its name, in as many columns; times of events; no blanks at the ends of lines.
 plainly() {
 	sed -E "s/$(printf '%7d' "$W")/    PID/; s/\[$W\]/[PID]/; s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/DATE TIME/
-		s/looked at [0-9]+ms ago/looked at 0ms ago/; s/next in [0-9.]+s/next in 0s/; s/ +$//"
+		s/looked at [0-9.]+m?s ago/looked at 0ms ago/; s/next in [0-9.]+m?s/next in 0s/; s/ +$//"
 }
 
 # The output is that of tests/tools/screens/NAME.txt.  HF_SCREENS=write writes it there instead, to be looked at.

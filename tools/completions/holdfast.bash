@@ -17,7 +17,7 @@ _holdfast_options() {
 		echo "-e --event= --reason= --level= --prog= --pid= --peer= --local= --conn= --until= --count= -t --timeout=
 			--from-start --json -q --quiet -x --exec= --jobs= -h --help"
 		;;
-	top) echo "-f --filter= -s --sort= -r --reverse -d --delay= -1 --once --json -w --watch= -h --help" ;;
+	top) echo "-f --filter= -s --sort= -r --reverse -d --delay= --once --json -w --watch= -h --help" ;;
 	explain) echo "--json -h --help" ;;
 	metrics) echo "-o --output= --every= -l --listen= --format= -h --help" ;;
 	enable) echo "$_holdfast_settings --library= -n --dry-run --now --user --root= -h --help" ;;
