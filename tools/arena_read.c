@@ -87,9 +87,10 @@ static void find_processes(struct hf_reader *reader, const struct hf_found *aren
 	}
 }
 
-static bool whole(const struct hf_arena_view *first, const void *second)
+/* Byte by byte: what lies between the fields is nobody's, and does not change. */
+static bool whole(const struct hf_arena_view *view, const void *first, const void *second)
 {
-	return (first->seq & 1) == 0 && memcmp(first, second, sizeof *first) == 0;
+	return (view->seq & 1) == 0 && memcmp(first, second, sizeof *view) == 0;
 }
 
 /*
@@ -106,7 +107,7 @@ static bool settle(struct hf_reader *reader, int fd, uint32_t index, struct hf_a
 		reader->tries--;
 		read_at(fd, view, sizeof *view, at);
 		read_at(fd, &again, sizeof again, at);
-		if (whole(view, &again))
+		if (whole(view, view, &again))
 			return true;
 		sched_yield();
 	}
@@ -165,12 +166,19 @@ static bool read_block(struct hf_reader *reader, struct hf_snapshot *snapshot, i
 		memcpy(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE, sizeof view);
 		if (view.proc == 0)
 			continue;
-		good = whole(&view, reader->second + (size_t)i * HF_ARENA_VIEW_SIZE) ||
+		good = whole(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE,
+			     reader->second + (size_t)i * HF_ARENA_VIEW_SIZE) ||
 		       settle(reader, fd, from + i, &view);
 		if (!add(reader, snapshot, &view, !good))
 			return false;
 	}
 	return true;
+}
+
+/* A number that was noise must not make another run backwards. */
+static uint64_t add_up(uint64_t a, uint64_t b)
+{
+	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
 static void take_counts(struct hf_found *arena, const struct hf_arena *head, union hf_sums *sums)
@@ -182,7 +190,7 @@ static void take_counts(struct hf_found *arena, const struct hf_arena *head, uni
 		/* What was read in two halves must not run backwards either. */
 		if (now[i] > arena->counts[i])
 			arena->counts[i] = now[i];
-		sums->word[i] += arena->counts[i];
+		sums->word[i] = add_up(sums->word[i], arena->counts[i]);
 	}
 }
 
@@ -210,7 +218,7 @@ static void departed(const struct hf_found *arena, void *arg)
 	union hf_sums *sums = arg;
 
 	for (size_t i = 0; i < HF_COUNT_WORDS; i++)
-		sums->word[i] += arena->counts[i];
+		sums->word[i] = add_up(sums->word[i], arena->counts[i]);
 }
 
 static uint64_t clock_ms(clockid_t clock)

@@ -50,7 +50,7 @@ find "$stage" -type f -exec chmod 644 {} +
 chmod 755 "$stage/usr/bin/holdfast"
 mkdir -p "$stage/DEBIAN"
 (cd "$stage" && find usr -type f | sort | xargs md5sum) >"$stage/DEBIAN/md5sums"
-sed -e "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@MAINTAINER@/$maintainer/; s/@DEPENDS@/libc6 (>= $glibc)/" \
+sed -e "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@MAINTAINER@/$maintainer/; s/@DEPENDS@/libc6 (>= $glibc), libncursesw6 (>= 6), libtinfo6 (>= 6)/" \
 	-e "s/@SIZE@/$(find "$stage/usr" -type f -printf '%s\n' | awk '{n += int(($1 + 1023) / 1024)} END {print n}')/" \
 	"$here/control.in" >"$stage/DEBIAN/control"
 chmod 644 "$stage/DEBIAN"/*

@@ -253,7 +253,7 @@ static void put_histogram(const struct text *text, const char *name, const char 
 
 	family(text, name, "histogram", "seconds", help);
 	for (int i = 0; i < HF_COUNT_BUCKETS; i++) {
-		count += buckets[i];
+		count = buckets[i] > UINT64_MAX - count ? UINT64_MAX : count + buckets[i];
 		if (i < HF_COUNT_BUCKETS - 1)
 			fprintf(text->out, "holdfast_%s_bucket{le=\"%.15g\"} %" PRIu64 "\n", name,
 				(double)(UINT64_C(1) << i) * scale, count);

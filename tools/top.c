@@ -31,7 +31,7 @@ static const struct hf_option lines[] = {
 	{'r', "reverse", NULL, NULL, NULL, "the other way round", REVERSE},
 	{0, NULL, NULL, NULL, NULL, "How to show them", 0},
 	{'d', "delay", NULL, NULL, "TIME", "time between looks, 100ms at least (1s)", DELAY},
-	{'1', "once", NULL, NULL, NULL, "a table on standard output, and stop", ONCE},
+	{0, "once", NULL, NULL, NULL, "a table on standard output, and stop", ONCE},
 	{0, "json", NULL, NULL, NULL, "the same as JSON, one object for each connection", JSON},
 	{'w', "watch", NULL, NULL, "TIME", "a table (or JSON) every TIME, until it is interrupted", WATCH},
 	{'h', "help", NULL, NULL, NULL, "show this text", HELP},

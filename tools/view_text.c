@@ -83,7 +83,7 @@ struct hf_address hf_address(const uint8_t bytes[28])
 		struct sockaddr_in6 six;
 		struct sockaddr_storage room;
 	} address = {.room = {0}};
-	struct hf_address result;
+	struct hf_address result = {""};
 	struct hf_fmt fmt;
 
 	memcpy(&address, bytes, sizeof address.six);
@@ -109,7 +109,7 @@ static void terminated(char copy[TEXT_MOST], const char *text, size_t size)
 struct hf_plain hf_plain(const char *text, size_t size)
 {
 	char copy[TEXT_MOST];
-	struct hf_plain result;
+	struct hf_plain result = {""};
 	struct hf_fmt fmt;
 
 	terminated(copy, text, size);

@@ -142,6 +142,7 @@ static void fill_wrap(struct hf_arena_view *view, const struct hf_wrap *wrap)
 		return;
 	}
 	view->session = (uint8_t)session->state;
+	view->unread = (uint32_t)session->unread; /* without the beats that stood before it */
 	if (session->beats_received != view->beats_received)
 		note_rtt(view, session->rtt_us);
 	view->beats_sent = session->beats_sent;

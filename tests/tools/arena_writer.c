@@ -123,7 +123,7 @@ static void common(struct hf_arena_view *view, uint32_t proc, int fd, uint64_t n
 	view->mode = PROBE;
 	view->role = CLIENT;
 	view->state = 1;
-	view->interval = 20000;
+	view->interval = 25000; /* all times are in the middle of a second: shown the same for half of one */
 	view->timeout = 60000;
 	view->stall_timeout = view->half_close_timeout = 600000;
 	view->ends = 1 | 2;

@@ -9,10 +9,11 @@ BUILD=${BUILD:-$TOP/build}
 tool=$BUILD/holdfast lib=$BUILD/libholdfast.so writer=$BUILD/tests/tools/arena_writer
 
 if [ -z "${HF_TOOLS_INSIDE:-}" ]; then
+	export HF_TOOLS_INSIDE=yes TOP BUILD
 	for how in -pf -Urpf; do
-		unshare $how --kill-child --mount-proc true 2>/dev/null || continue
-		export HF_TOOLS_INSIDE=yes TOP BUILD
-		exec unshare $how --kill-child --mount-proc bash "$0" "$@"
+		if unshare $how --kill-child --mount-proc true 2>/dev/null; then
+			exec unshare $how --kill-child --mount-proc bash "$0" "$@"
+		fi
 	done
 	echo "ok $(basename "$0" .test) # SKIP no pid namespace with a /proc of its own can be made here"
 	exit 0
@@ -59,7 +60,7 @@ writer_start() { # writer_start WHAT...: an arena_writer; its pid is in $W
 	"$writer" "$@" <"$dir/in" >"$dir/ready" &
 	W=$!
 	exec 9>"$dir/in"
-	await grep -q ready "$dir/ready"
+	await grep -qs ready "$dir/ready"
 }
 
 writer_stop() {
@@ -71,7 +72,7 @@ writer_stop() {
 # The writer's pid by its name, in as many columns; times of events; no blanks at the ends of lines.
 plainly() {
 	sed -E "s/$(printf '%7d' "$W")/    PID/; s/\[$W\]/[PID]/; s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/DATE TIME/
-		s/looked at [0-9]+ms ago/looked at 0ms ago/; s/next in [0-9.]+s/next in 0s/; s/ +$//"
+		s/looked at [0-9.]+m?s ago/looked at 0ms ago/; s/next in [0-9.]+m?s/next in 0s/; s/ +$//"
 }
 
 # The output is that of tests/tools/screens/NAME.txt.  HF_SCREENS=write writes it there instead, to be looked at.

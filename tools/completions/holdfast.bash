@@ -6,6 +6,7 @@ _holdfast_settings='-p --probe -w --wrap --off --rules= --programs= -i --interva
 	--report= --format= --json --level= -v --verbose'
 _holdfast_events='open wrapped plain late dead stalled flowing half-closed half-close-timeout vanished broken resumed
 	gave-up closed corrupt config'
+_holdfast_columns='program pid fd role mode state verdict idle rtt unread there beats sent received age peer peer-program'
 
 # The options of a subcommand; "=" marks those that take a value.
 _holdfast_options() {
@@ -16,6 +17,9 @@ _holdfast_options() {
 		echo "-e --event= --reason= --level= --prog= --pid= --peer= --local= --conn= --until= --count= -t --timeout=
 			--from-start --json -q --quiet -x --exec= --jobs= -h --help"
 		;;
+	top) echo "-f --filter= -s --sort= -r --reverse -d --delay= --once --json -w --watch= -h --help" ;;
+	explain) echo "--json -h --help" ;;
+	metrics) echo "-o --output= --every= -l --listen= --format= -h --help" ;;
 	enable) echo "$_holdfast_settings --library= -n --dry-run --now --user --root= -h --help" ;;
 	disable) echo "-n --dry-run --now --user --root= -h --help" ;;
 	esac
@@ -28,7 +32,13 @@ _holdfast_value() {
 	--on-dead) words='abort report reconnect' ;;
 	--on-unanswered | --on-stall | --on-half-close) words='abort report' ;;
 	--fallback) words='plain fail' ;;
-	--format) words='text json' ;;
+	--format)
+		words='text json'
+		[ "$2" != metrics ] || words='openmetrics prometheus'
+		;;
+	--sort | -s) words=$_holdfast_columns ;;
+	--delay | --watch | --every | -d | -w) words='1s 5s 15s' ;;
+	--listen | -l) words='9747 127.0.0.1:9747' ;;
 	--level) words='error warn info debug' ;;
 	--report) words='stderr syslog file: unix: fd: none' ;;
 	--reason) words='path hung unanswered reset connect' ;;
@@ -36,7 +46,7 @@ _holdfast_value() {
 	--interval | -i) words='1s 5s 30s' ;;
 	--timeout | --connect-timeout | --reply-timeout | -t) words='5s 15s 30s 1m' ;;
 	--stall-timeout | --half-close-timeout) words='off 60s' ;;
-	--key-file | --library)
+	--key-file | --library | --output | -o)
 		mapfile -t COMPREPLY < <(compgen -f -- "$3")
 		return
 		;;
@@ -91,11 +101,11 @@ _holdfast() {
 	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} start options
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W 'run check events enable disable help version --help --version' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W 'run check top explain metrics events enable disable help version --help --version' -- "$word")
 		return
 	fi
 	if [[ $command == help ]]; then
-		mapfile -t COMPREPLY < <(compgen -W 'run check events enable disable' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W 'run check top explain metrics events enable disable' -- "$word")
 		return
 	fi
 	if [[ $command == run ]]; then
@@ -110,7 +120,7 @@ _holdfast() {
 		_holdfast_value "$previous" "$command" ""
 	elif [[ $previous == = ]]; then
 		_holdfast_value "${COMP_WORDS[COMP_CWORD - 2]}" "$command" "$word"
-	elif [[ $options == *" $previous= "* || $previous == -[itex] && $options == *" $previous "* ]]; then
+	elif [[ $options == *" $previous= "* || $previous == -[itexfsdwol] && $options == *" $previous "* ]]; then
 		_holdfast_value "$previous" "$command" "$word"
 	elif [[ $word == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
