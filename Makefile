@@ -212,7 +212,9 @@ deb: ## make a Debian package, build/holdfast_VERSION_ARCH.deb
 # For aarch64 with Debian's cross compiler, and what of the tests runs under qemu-user: units, models, old-style
 # programs without and with the library.  The second library is for the latter: see tests/cross/qemu_cookie.h.
 CROSS     = $(abspath $(BUILD))/cross/sysroot/usr
-CROSS_CC  = aarch64-linux-gnu-gcc -isystem $(CROSS)/include -L$(CROSS)/lib/aarch64-linux-gnu
+CROSS_CC  = aarch64-linux-gnu-gcc -isystem $(CROSS)/include -L$(CROSS)/lib/aarch64-linux-gnu \
+	    -L$(CROSS_LIB) -Wl,-rpath-link,$(CROSS_LIB)
+CROSS_LIB = $(CROSS)/../lib/aarch64-linux-gnu
 cross-aarch64: ## build for aarch64 and run its tests under qemu-user (Debian only, two minutes)
 	@$(call need,aarch64-linux-gnu-gcc,gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 	@$(call need,qemu-aarch64,qemu-user)

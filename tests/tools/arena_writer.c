@@ -246,7 +246,11 @@ static void churn(uint32_t n, uint64_t round, uint64_t now)
 
 		begin(view);
 		view->looked_at = now;
-		view->sent = view->received = round;
+		view->sent = round;
+		/* Long enough to be caught at it. */
+		for (int spin = 0; spin < 2000; spin++)
+			atomic_signal_fence(memory_order_seq_cst);
+		view->received = round;
 		view->beats_sent = view->beats_received = round;
 		view->unread = view->peer_unread = (uint32_t)round;
 		end(view);
