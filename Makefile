@@ -132,7 +132,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, check-legacy, check-diff, check-real, check-lab, check-wrap
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab or -wrap
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
