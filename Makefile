@@ -132,7 +132,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, check-legacy, check-diff, check-real, check-lab, check-wrap
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab or -wrap
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
@@ -171,6 +171,11 @@ demo: ## show a dead connection without and with holdfast (20 seconds)
 	done
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(abspath $(BUILD)) tools/demo.sh
+
+picture: all ## record a detection again and draw the picture in README (10 seconds)
+	@BUILD=$(abspath $(BUILD)) tools/picture/record.sh $(CURDIR)/tools/picture/detection.txt
+	awk -f tools/picture/draw.awk tools/picture/detection.txt >$(BUILD)/detection.svg
+	mv $(BUILD)/detection.svg tools/picture/detection.svg
 
 # The library is put in place by a rename: a program that starts meanwhile finds the old one or the new one.
 MAN1     := $(wildcard tools/man/*.1)
@@ -233,7 +238,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
@@ -258,7 +263,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -25,6 +25,9 @@ _holdfast_options() {
 	esac
 }
 
+# Watched connections, as "holdfast explain" takes them.
+_holdfast_connections() { holdfast top --json 2>/dev/null | sed -nE 's/.*"conn":"([0-9a-f]+)".*/\1/p'; }
+
 # What the option $1 of the subcommand $2 takes, for the beginning $3.
 _holdfast_value() {
 	local words=
@@ -66,6 +69,7 @@ _holdfast_value() {
 _holdfast_word() {
 	case $1 in
 	run | check) mapfile -t COMPREPLY < <(compgen -c -- "$2") ;;
+	explain) mapfile -t COMPREPLY < <(compgen -W "$(_holdfast_connections)" -- "$2") ;;
 	events) mapfile -t COMPREPLY < <(compgen -W 'unix: file: -' -- "$2") ;;
 	enable | disable)
 		mapfile -t COMPREPLY < <(compgen -W "$(systemctl list-unit-files --type=service --no-legend 2>/dev/null |
@@ -120,7 +124,7 @@ _holdfast() {
 		_holdfast_value "$previous" "$command" ""
 	elif [[ $previous == = ]]; then
 		_holdfast_value "${COMP_WORDS[COMP_CWORD - 2]}" "$command" "$word"
-	elif [[ $options == *" $previous= "* || $previous == -[itexfsdwol] && $options == *" $previous "* ]]; then
+	elif [[ $options == *" $previous= "* || $options =~ " $previous "--[a-z-]+=" " ]]; then
 		_holdfast_value "$previous" "$command" "$word"
 	elif [[ $word == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
