@@ -85,7 +85,8 @@ void hf_gate_reconcile(void)
 		struct hf_slot *slot = hf_slot_at(i);
 		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
 
-		if (slot != NULL && atomic_load(&slot->refs) != 0 && hf_wrap_of(slot) != NULL && !hf_same_socket(fd, slot))
+		if (slot != NULL && atomic_load(&slot->refs) != 0 && hf_wrap_of(slot) != NULL &&
+		    !hf_same_socket(fd, slot))
 			(void)hf_move_to_duplicate(slot, fd);
 	}
 	hf_wrap_forget_unheld();
