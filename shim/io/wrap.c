@@ -319,9 +319,9 @@ void hf_wrap_free(struct hf_slot *slot)
 	atomic_store(&slot->wrap, NULL);
 	atomic_store(&slot->conn, 0);
 	if (queue != NULL)
-		hf_arena_queue_drop(index, queue, left == HF_LEFT_LAST);
+		hf_arena_queue_drop(index, queue, left == HF_LEFT_LAST && !hf_hold_others(&wrap->conn, hf_family_me()));
 	if (left == HF_LEFT_LAST && !in_use(wrap))
-		hf_arena_give(index);
+		hf_hold_retire(&wrap->conn, index, hf_family_me());
 	else if (left != HF_LEFT_OTHERS)
 		atomic_store(&wrap->conn.left_at, hf_wrap_now_ms());
 }

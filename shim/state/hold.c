@@ -75,6 +75,17 @@ bool hf_hold_keep(struct hf_arena_conn *conn, uint32_t handle, uint64_t now, uin
 	return true;
 }
 
+void hf_hold_retire(struct hf_arena_conn *conn, uint32_t index, uint32_t handle)
+{
+	/* Marked, then asked once more; who joins is entered first, then looks at the mark. */
+	if (atomic_exchange(&conn->left_at, SWEPT) == SWEPT)
+		return; /* the sweep has it */
+	if (hf_hold_others(conn, handle))
+		atomic_store(&conn->left_at, 0);
+	else
+		hf_arena_give(index);
+}
+
 void hf_hold_sweep(uint64_t now, uint64_t age_ms, bool (*in_use)(struct hf_arena_conn *conn))
 {
 	struct hf_arena *head = hf_arena();

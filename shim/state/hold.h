@@ -29,6 +29,12 @@ bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle);
 /* HANDLE lets go of it. */
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle);
 
+/*
+ * Give back connection INDEX, of which HANDLE was told that it was the last.  Not if somebody has joined since: a child
+ * that was forked between the last word and the close has the descriptor.
+ */
+void hf_hold_retire(struct hf_arena_conn *conn, uint32_t index, uint32_t handle);
+
 /* Whether a living process other than HANDLE holds it. */
 bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle);
 

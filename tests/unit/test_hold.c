@@ -65,6 +65,24 @@ static void last(void)
 	CHECK(!hf_hold_others(conn, me) && hf_hold_leave(conn, me) == HF_LEFT_LAST);
 }
 
+/* Told it is the last, and then somebody comes who has it all the same. */
+static void late_child(void)
+{
+	uint32_t child;
+
+	begin();
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	child = living();
+	CHECK(hf_hold_join(conn, child));
+	hf_hold_retire(conn, place, me);
+	CHECK(atomic_load(&conn->cookie) == 1 && hf_arena_find(1) == place);
+	CHECK(hf_hold_join(conn, child) && hf_hold_leave(conn, child) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, child);
+	CHECK(atomic_load(&conn->cookie) == 0);
+	/* Given back: nobody can join any more. */
+	CHECK(hf_arena_find(1) == HF_CONN_NONE);
+}
+
 static void doubt(void)
 {
 	uint32_t many[HF_ARENA_HOLDERS + 1];
@@ -286,6 +304,7 @@ static void hostile(void)
 		alone(name);          \
 	}
 IN_CHILD(last)
+IN_CHILD(late_child)
 IN_CHILD(doubt)
 IN_CHILD(places_of_the_dead)
 IN_CHILD(two_at_once)
@@ -299,7 +318,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(last_),        cmocka_unit_test(doubt_),        cmocka_unit_test(places_of_the_dead_),
 		cmocka_unit_test(two_at_once_), cmocka_unit_test(many_at_once_), cmocka_unit_test(keeper_),
-		cmocka_unit_test(swept_),       cmocka_unit_test(hostile_),
+		cmocka_unit_test(swept_),       cmocka_unit_test(hostile_),      cmocka_unit_test(late_child_),
 	};
 
 	return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
