@@ -55,7 +55,7 @@ await() { # await COMMAND...: until it succeeds, 8 seconds at most
 }
 
 writer_start() { # writer_start WHAT...: an arena_writer; its pid is in $W
-	rm -f "$dir/in"
+	rm -f "$dir/in" "$dir/ready" # what the last one said is no word of this one
 	mkfifo "$dir/in"
 	"$writer" "$@" <"$dir/in" >"$dir/ready" &
 	W=$!
