@@ -1,4 +1,5 @@
 #include "io/pass.h"
+#include "fmt.h"
 #include "io/adopt.h"
 #include "io/gate.h"
 #include "io/wrap_inner.h"
@@ -31,17 +32,18 @@ static void each_passed(const struct msghdr *msg, void (*fn)(int fd, void *arg),
 static bool has_library(int pid)
 {
 	static const char name[] = "libholdfast";
-	char path[40] = "/proc/", digits[12], buf[4096 + sizeof(name)];
-	size_t len = 6, n = 0, kept = 0;
+	char path[40], buf[4096 + sizeof(name)];
+	struct hf_fmt fmt;
+	size_t kept = 0;
 	bool found = false;
 	long got;
 	int fd;
 
-	for (unsigned rest = (unsigned)pid; rest != 0 && n < sizeof(digits); rest /= 10)
-		digits[n++] = (char)('0' + rest % 10);
-	while (n > 0)
-		path[len++] = digits[--n];
-	memcpy(path + len, "/maps", 6);
+	hf_fmt_init(&fmt, path, sizeof(path), 0);
+	hf_fmt_str(&fmt, "/proc/");
+	hf_fmt_i64(&fmt, pid);
+	hf_fmt_str(&fmt, "/maps");
+	(void)hf_fmt_end(&fmt, "");
 	fd = hf_sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return true;

@@ -66,7 +66,7 @@ struct hf_wrap {
 	struct hf_tx_plan plan;   /* what the call under way gives the kernel, should it never return to say */
 	bool plan_of_queue;       /* its program bytes come from the queue */
 	uint32_t queued, flushed; /* of the program bytes that wait for the peer's HELLO, in the arena's queue */
-	bool hello_sent, shut_after_queue;
+	bool shut_after_queue;
 	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 
 	/* What was moved is being written down: a thread that dies there leaves books that nobody can believe. */
@@ -94,8 +94,7 @@ struct hf_wrap {
 	_Atomic uint8_t why;                            /* why a handshake failed, for the event: enum hf_wrap_why */
 	_Atomic uint8_t renew;                          /* connected again: judge it afresh */
 	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
-	_Atomic uint8_t shut_write;      /* the program has ended its direction */
-	_Atomic uint8_t real_shut_write; /* and so has the kernel */
+	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 	_Atomic int error_taken;         /* errno that a call of ours has met; the program has yet to be told */
 };

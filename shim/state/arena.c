@@ -1,5 +1,6 @@
 #include "state/arena.h"
 #include "state/fdlist.h"
+#include "fmt.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -252,27 +253,22 @@ bool hf_arena_inherit(uint32_t layout, bool thorough)
 bool hf_arena_borrow(uint32_t layout)
 {
 	enum { NEAR = 16 };
-	char path[48] = "/proc/", digits[12];
 	struct rlimit limit;
 	int first = high(&limit);
-	size_t len = 6, n = 0, at;
 
 	if (hf_arena() != NULL)
 		return true;
-	for (unsigned rest = (unsigned)hf_sys0(SYS_getppid); rest != 0 && n < sizeof(digits); rest /= 10)
-		digits[n++] = (char)('0' + rest % 10);
-	while (n > 0)
-		path[len++] = digits[--n];
-	memcpy(path + len, "/fd/", 4);
-	len += 4;
 	for (int fd = first; fd < first + NEAR; fd++) {
+		struct hf_fmt fmt;
+		char path[48];
 		int file, up;
 
-		for (unsigned rest = (unsigned)fd; rest != 0; rest /= 10)
-			digits[n++] = (char)('0' + rest % 10);
-		for (at = len; n > 0;)
-			path[at++] = digits[--n];
-		path[at] = '\0';
+		hf_fmt_init(&fmt, path, sizeof(path), 0);
+		hf_fmt_str(&fmt, "/proc/");
+		hf_fmt_i64(&fmt, hf_sys0(SYS_getppid));
+		hf_fmt_str(&fmt, "/fd/");
+		hf_fmt_i64(&fmt, fd);
+		(void)hf_fmt_end(&fmt, "");
 		file = hf_sys_openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NONBLOCK, 0);
 		if (file < 0)
 			continue;
