@@ -44,6 +44,7 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	slot->view = 0;                 /* that is the parent's */
 	slot->counted = false;          /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
+	atomic_store(&slot->waiting, 0);
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
 	if (atomic_load(&slot->fate) == 0)
 		hf_wrap_claim(slot);
@@ -165,8 +166,9 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		errno = error;
 		return result;
 	}
+	/* A call that slept while its connection came to an end may find the slot another's. */
 	if (fate == 0 && result < 0 && kernel_says_dead(error) && atomic_load(&slot->connecting) == 0 &&
-	    tcp_state(fd) == HF_TCP_CLOSE) {
+	    tcp_state(fd) == HF_TCP_CLOSE && hf_same_socket(fd, slot)) {
 		/* The kernel gave up first (its own limits, or the program's stricter ones). */
 		atomic_store(&slot->error_seen, error);
 		atomic_store(&slot->fate, ETIMEDOUT);
@@ -176,11 +178,13 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		errno = error;
 		return result;
 	}
-	if (fate == 0 && result == 0 && way == HF_READS && atomic_exchange(&slot->end_seen, 1) == 0)
+	if (fate == 0 && result == 0 && way == HF_READS && atomic_load(&slot->end_seen) == 0 &&
+	    hf_same_socket(fd, slot) && atomic_exchange(&slot->end_seen, 1) == 0)
 		hf_watch_poke(slot); /* the peer has closed its half: to be seen now, not at the next look */
 	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word.  And a
 	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
-	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE) {
+	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE &&
+	    hf_same_socket(fd, slot)) {
 		atomic_store(&slot->error_seen, error);
 		hf_tell_reset(slot, fd);
 		hf_watch_poke(slot);

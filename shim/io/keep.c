@@ -54,12 +54,12 @@ void hf_keep_draining(hf_fd_entry entry, int kept)
 		return;
 	}
 	atomic_store(&slot->fd, kept);
+	(void)hf_slot_drop(slot); /* before the watchdog may close it and give the slot to another */
 	/* While a thread sleeps in a call on it the connection lives on, beats and all. */
 	if (atomic_load(&slot->left) != 0)
 		hf_wrap_stay(slot);
 	else
 		atomic_store(&slot->draining, 1);
-	(void)hf_slot_drop(slot);
 	hf_watch_poke(slot);
 }
 

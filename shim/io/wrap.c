@@ -301,9 +301,14 @@ void hf_wrap_sweep(uint64_t now)
 
 bool hf_wrap_busy(struct hf_slot *slot)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
+	enum { MOST_MS = 60000 };		/* siglongjmp(3) may have taken it out of the call */
+	struct hf_wrap *wrap = record_of(slot); /* it may have turned plain meanwhile */
 
-	return wrap != NULL && (hf_turn_held(&wrap->rx_turn, true) || hf_turn_held(&wrap->tx_turn, true));
+	if (wrap == NULL)
+		return false;
+	if (atomic_load(&slot->waiting) != 0 && hf_wrap_now_ms() < atomic_load(&slot->waited_at) + MOST_MS)
+		return true;
+	return hf_turn_held(&wrap->rx_turn, true) || hf_turn_held(&wrap->tx_turn, true);
 }
 
 void hf_wrap_free(struct hf_slot *slot)

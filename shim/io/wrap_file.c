@@ -51,25 +51,25 @@ static void passed(struct hf_wrap *wrap, ssize_t n)
 		(void)hf_wrap_sent(wrap, &wrap->plan, (size_t)n);
 }
 
-/* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */
-static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
+static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wait, ssize_t *result, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 
-	*plain = false;
-	*result = -1;
 	for (;;) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct pollfd p = {.events = POLLIN};
 		enum hf_shake shake = HF_SHAKE_WAIT;
 		int flushed;
 
+		if (hf_wait_in_vain(slot, wait, &fd))
+			return false;
 		if (hf_wrap_of(slot) == NULL) {
 			*plain = true;
 			return false;
 		}
 		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_take_rx(slot, fd, me, 0)) {
-			shake = hf_wrap_shake(slot, fd, me);
+			if (!hf_wait_in_vain(slot, wait, &fd))
+				shake = hf_wrap_shake(slot, fd, me);
 			hf_turn_end(&wrap->rx_turn);
 		}
 		if (shake == HF_SHAKE_PLAIN)
@@ -81,6 +81,10 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON) {
 			if (!hf_wrap_take_tx(slot, fd, me, -1))
 				continue;
+			if (hf_wait_in_vain(slot, wait, &fd)) {
+				hf_turn_end(&wrap->tx_turn);
+				return false;
+			}
 			if (!hf_may_write(wrap)) {
 				hf_turn_end(&wrap->tx_turn);
 				*result = hf_broken_pipe(0);
@@ -100,9 +104,24 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 			errno = EAGAIN;
 			return false;
 		}
+		p.fd = fd;
 		if (hf_real.poll(&p, 1, 50) < 0)
 			return false;
 	}
+}
+
+/* Until program bytes may be sent: the handshake is waited for, what was queued has gone. False: *RESULT or *PLAIN. */
+static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
+{
+	struct hf_wait wait;
+	bool begun;
+
+	*plain = false;
+	*result = -1;
+	hf_wait_begin(slot, &wait);
+	begun = wait_to_send(slot, fd, &wait, result, plain);
+	hf_wait_end(slot, &wait);
+	return begun;
 }
 
 ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain)

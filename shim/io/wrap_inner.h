@@ -75,6 +75,22 @@ static inline void hf_books_close(_Atomic uint8_t *open)
 /* The kernel took TOOK bytes of PLAN: written down; how many of them were program bytes. The tx turn must be ours. */
 size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t took);
 
+/*
+ * A thread that waits in a call, for the handshake or for a turn, has neither turn in hand.  Meanwhile another may find
+ * the peer to be plain and the connection may come to its end, or be closed: for as long as somebody waits the slot is
+ * not given to another connection (hf_wrap_busy()), and who has waited asks whether it is still the one it knew.
+ */
+struct hf_wait {
+	uint32_t gen;
+};
+
+void hf_wait_begin(struct hf_slot *slot, struct hf_wait *wait);
+void hf_wait_end(struct hf_slot *slot, const struct hf_wait *wait);
+
+/* Whether the program has closed it for good: *FD then is no number of it any more, otherwise it is made the one to use
+ * (hf_number_of()).  errno is EBADF if so. */
+bool hf_wait_in_vain(struct hf_slot *slot, const struct hf_wait *wait, int *fd);
+
 /* After HF_TURN_LEFT: whether the kernel's ledger agrees with ours. */
 bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd);
 bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);

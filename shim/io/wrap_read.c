@@ -306,18 +306,17 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 	return (ssize_t)total;
 }
 
-/* Until frames flow.  True: they do, and the rx turn is ours. *RESULT and *PLAIN say what else to return. */
-static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize_t *result, bool *plain)
+static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, const struct hf_wait *wait, bool *plain)
 {
 	const struct timespec moment = {0, 1000000};
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	char byte;
 
-	*result = -1;
 	for (;;) {
 		enum hf_shake shake;
 
-		fd = hf_number_of(slot, fd);
+		if (hf_wait_in_vain(slot, wait, &fd))
+			return false;
 		if (!hf_wrap_take_rx(slot, fd, me, 20)) {
 			if (hf_wrap_of(slot) == NULL) {
 				*plain = true;
@@ -331,6 +330,10 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 			if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 && (errno == EINTR || errno == EAGAIN))
 				return false;
 			continue;
+		}
+		if (hf_wait_in_vain(slot, wait, &fd)) {
+			hf_turn_end(&wrap->rx_turn);
+			return false;
 		}
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
@@ -360,6 +363,21 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 			return false; /* a signal, or the program's own time limit */
 		}
 	}
+}
+
+/* Until frames flow.  True: they do, and the rx turn is ours. *RESULT and *PLAIN say what else to return. */
+static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize_t *result, bool *plain)
+{
+	struct hf_wait wait;
+	bool on = false;
+
+	*result = -1;
+	hf_wait_begin(slot, &wait);
+	*plain = hf_wrap_of(slot) == NULL;
+	if (!*plain)
+		on = wait_until_on(slot, fd, me, flags, &wait, plain);
+	hf_wait_end(slot, &wait);
+	return on;
 }
 
 /* Memory that is never a program's buffer, so that a mistake is answered with EFAULT and not with a crash. */

@@ -2,6 +2,7 @@
  * Turns of a wrapped connection, settled: whoever takes one that was left behind finds out from the kernel what had
  * been moved (the kernel is the ledger).
  */
+#include "io/keep.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
@@ -122,12 +123,44 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 	return true;
 }
 
+void hf_wait_begin(struct hf_slot *slot, struct hf_wait *wait)
+{
+	wait->gen = atomic_load(&slot->gen);
+	atomic_store(&slot->waited_at, hf_wrap_now_ms());
+	atomic_fetch_add(&slot->waiting, 1);
+}
+
+void hf_wait_end(struct hf_slot *slot, const struct hf_wait *wait)
+{
+	/* Waited for too long: it has been given up. */
+	if (atomic_load(&slot->gen) == wait->gen)
+		atomic_fetch_sub(&slot->waiting, 1);
+}
+
+bool hf_wait_in_vain(struct hf_slot *slot, const struct hf_wait *wait, int *fd)
+{
+	uint8_t stage = atomic_load(&slot->stage);
+
+	if (atomic_load(&slot->gen) != wait->gen || stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE) {
+		errno = EBADF;
+		return true;
+	}
+	*fd = hf_number_of(slot, *fd);
+	return false;
+}
+
 /* One direction's turn, settled: AGREES tells whether the kernel's ledger matches what we have recorded of it. */
 static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, uint32_t me, int patience_ms,
 		      bool (*agrees)(struct hf_slot *slot, int fd))
 {
-	enum hf_turn turn = hf_turn_take(word, me, patience_ms);
+	enum hf_turn turn = hf_turn_try(word, me);
+	struct hf_wait wait;
 
+	if (turn == HF_TURN_BUSY) {
+		hf_wait_begin(slot, &wait);
+		turn = hf_turn_take(word, me, patience_ms);
+		hf_wait_end(slot, &wait);
+	}
 	if (turn != HF_TURN_BUSY && hf_wrap_of(slot) == NULL) {
 		/* Whoever had it before has found the peer to be plain. */
 		hf_turn_end(word);

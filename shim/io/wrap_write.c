@@ -159,24 +159,38 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	return (ssize_t)done;
 }
 
-/* Before the peer has proved itself no program byte leaves: it waits in the queue. */
-static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, int flags,
-			ssize_t *result, bool *plain)
+/* The tx turn, for the queue. False: not yet, or the connection has been closed. */
+static bool take_queue(struct hf_slot *slot, int *fd, uint32_t me, const struct hf_wait *wait)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!hf_wrap_take_tx(slot, *fd, me, 20))
+		return false;
+	if (!hf_wait_in_vain(slot, wait, fd))
+		return true;
+	hf_turn_end(&wrap->tx_turn);
+	return false;
+}
+
+static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, int flags,
+			   const struct hf_wait *wait, ssize_t *result, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	const struct timespec moment = {0, 1000000};
 
-	*result = -1;
 	for (;;) {
 		enum hf_shake shake = HF_SHAKE_WAIT;
-		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct pollfd p = {.events = POLLIN};
 
+		if (hf_wait_in_vain(slot, wait, &fd))
+			return false;
 		if (hf_wrap_of(slot) == NULL) {
 			*plain = true;
 			return false;
 		}
 		if (hf_wrap_take_rx(slot, fd, me, 0)) {
-			shake = hf_wrap_shake(slot, fd, me);
+			if (!hf_wait_in_vain(slot, wait, &fd))
+				shake = hf_wrap_shake(slot, fd, me);
 			hf_turn_end(&wrap->rx_turn);
 		}
 		if (shake == HF_SHAKE_ON || atomic_load(&wrap->phase) == HF_PHASE_ON)
@@ -198,7 +212,7 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			errno = EAGAIN;
 			return false;
 		}
-		if (!hf_wrap_take_tx(slot, fd, me, 20))
+		if (!take_queue(slot, &fd, me, wait))
 			continue;
 		/* It may have become ON while we waited for the turn. */
 		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_of(slot) != NULL)
@@ -219,11 +233,26 @@ static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct 
 			errno = EAGAIN;
 			return false;
 		}
+		p.fd = fd;
 		if (shake == HF_SHAKE_AGAIN)
 			hf_sys_nanosleep(&moment, NULL);
 		else if (hf_real.poll(&p, 1, 50) < 0)
 			return false;
 	}
+}
+
+/* Before the peer has proved itself no program byte leaves: it waits in the queue.  True: it has, frames flow. */
+static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, int flags,
+			ssize_t *result, bool *plain)
+{
+	struct hf_wait wait;
+	bool on;
+
+	*result = -1;
+	hf_wait_begin(slot, &wait);
+	on = queue_until_on(slot, fd, me, iov, count, flags, &wait, result, plain);
+	hf_wait_end(slot, &wait);
+	return on;
 }
 
 ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)

@@ -84,6 +84,8 @@ struct hf_slot {
 	_Atomic uint32_t next;          /* link of the free list or of the watchdog's mail */
 	_Atomic uint8_t mailed;         /* it is in the watchdog's mail, or must not be put there any more */
 	_Atomic uint8_t told_failed;    /* the fail-stop has been told */
+	_Atomic uint16_t waiting;       /* threads that wait in a call with no turn in hand: struct hf_wait */
+	_Atomic uint64_t waited_at;     /* ms: when the last of them began */
 	_Atomic uint8_t told_reset;     /* the reset has been told, by a hook or by the watchdog */
 	_Atomic uint8_t nonblocking;    /* O_NONBLOCK, for hf_confined_nonblocking() */
 	_Atomic uint8_t end_seen;       /* a read has met the end of file */

@@ -276,11 +276,22 @@ static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 	ruling->gone = false;
 }
 
+/*
+ * Whether the ruling is not to be acted upon.  While we looked, a hook found the peer to be plain (WRAP is what there
+ * was before): what was seen may be the end of the connection that the peer turned away, and the program has another
+ * by now.  And a slot that a thread is waiting in is not let go of for another connection to have.
+ */
+static bool of_last_life(struct hf_slot *slot, const struct hf_wrap *wrap, const struct hf_ruling *ruling)
+{
+	return wrap != hf_wrap_of(slot) || (ruling->gone && hf_wrap_of(slot) == NULL && hf_wrap_busy(slot));
+}
+
 void hf_look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
 	struct hf_evidence evidence;
 	struct hf_ruling ruling;
+	struct hf_wrap *wrap;
 	int fd = atomic_load(&slot->fd);
 
 	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
@@ -298,6 +309,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		drain(slot, fd, now);
 		return;
 	}
+	wrap = hf_wrap_of(slot);
 	if (!hf_socket_look(slot, fd, &evidence)) {
 		lost(slot, fd, now);
 		return;
@@ -320,6 +332,11 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
 	if (hf_wrap_of(slot) != NULL)
 		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
+	if (of_last_life(slot, wrap, &ruling)) {
+		slot->looked = false;
+		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
+		return;
+	}
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)
 		fail(slot, &ruling);
