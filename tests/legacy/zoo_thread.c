@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 enum { MEG = 1 << 20 };
@@ -370,6 +371,103 @@ static void fork_in_thread(void)
 	}
 }
 
+/* The kernel's own call, past any library in between. */
+static long bare(long number, long a, const void *b, long c, long d)
+{
+#if defined __x86_64__
+	register long r10 __asm__("r10") = d, r8 __asm__("r8") = 0, r9 __asm__("r9") = 0;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+#elif defined __aarch64__
+	register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = (long)b;
+	register long x2 __asm__("x2") = c, x3 __asm__("x3") = d, x4 __asm__("x4") = 0, x5 __asm__("x5") = 0;
+
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+	return x0;
+#else
+#error "which registers?"
+#endif
+}
+
+/* A peer that has no library. */
+static void *bare_server(void *arg)
+{
+	char got[4];
+
+	(void)arg;
+	for (;;) {
+		long fd = bare(SYS_accept4, listener, NULL, 0, 0);
+
+		if (fd < 0)
+			return NULL;
+		if (bare(SYS_recvfrom, fd, got, sizeof got, MSG_WAITALL) == sizeof got &&
+		    !memcmp(got, "data", sizeof got)) {
+			bare(SYS_write, fd, "answer", 6, 0);
+			bare(SYS_shutdown, fd, (void *)SHUT_WR, 0, 0);
+			bare(SYS_read, fd, got, sizeof got, 0);
+			bare(SYS_close, fd, NULL, 0, 0);
+			return NULL;
+		}
+		nap(150); /* it does not understand a greeting, but takes its time to say so */
+		bare(SYS_close, fd, NULL, 0, 0);
+	}
+}
+
+static void long_handler(int sig)
+{
+	(void)sig;
+	nap(1000);
+}
+
+static void *late(void *arg)
+{
+	struct job *job = arg;
+	char buf[64];
+
+	job->n = recv(job->fd, buf, sizeof buf, 0);
+	if (job->n > 0)
+		show("late", buf, job->n);
+	job->n = recv(job->fd, buf, sizeof buf, 0);
+	return NULL;
+}
+
+/* A reader that a signal handler keeps busy while its connection comes to its end and others begin. */
+static void late_reader(void)
+{
+	struct sigaction act = {.sa_handler = long_handler, .sa_flags = SA_RESTART};
+	struct job job = {0};
+	pthread_t server, r;
+	int silent, port, silent_port, others[8];
+	char byte;
+
+	MUST(sigaction(SIGUSR1, &act, NULL));
+	listener = listen_any(&port);
+	silent = listen_any(&silent_port);
+	MUST(-pthread_create(&server, NULL, bare_server, NULL));
+	job.fd = dial(port);
+	MUST(-pthread_create(&r, NULL, late, &job));
+	nap(50);
+	pthread_kill(r, SIGUSR1);
+	T(write(job.fd, "data", 4));
+	T(shutdown(job.fd, SHUT_WR));
+	pthread_join(server, NULL);
+	settle(); /* the kernel is done with the connection, a watcher has seen it */
+	for (int i = 0; i < 8; i++)
+		others[i] = dial(silent_port);
+	pthread_join(r, NULL);
+	say("then %ld\n", job.n);
+	for (int i = 0; i < 8; i++) {
+		T(recv(others[i], &byte, 1, MSG_DONTWAIT));
+		close(others[i]);
+	}
+	close(silent);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
@@ -382,6 +480,7 @@ int main(int argc, char **argv)
 		{"only_main_leaves", only_main_leaves},
 		{"signals", signals},
 		{"fork_in_thread", fork_in_thread},
+		{"late_reader", late_reader},
 		{NULL, NULL},
 	};
 	return zoo_main(argc, argv, all);
