@@ -44,6 +44,12 @@ static void hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const str
 	explicit_bzero(pad, sizeof pad);
 }
 
+void hf_hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const void *a, size_t a_size, const void *b,
+	     size_t b_size)
+{
+	hmac(out, key, (struct part[]){{a, a_size}, {b, b_size}}, b != NULL ? 2 : 1);
+}
+
 bool hf_check_equal(const uint8_t a[HF_CHECK_SIZE], const uint8_t b[HF_CHECK_SIZE])
 {
 	volatile uint8_t differ = 0;

@@ -59,6 +59,10 @@ enum hf_hello_result hf_hello_read(const uint8_t *in, size_t size, const struct 
 void hf_proof_make(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const uint8_t client_nonce[HF_NONCE_SIZE],
 		   const uint8_t server_nonce[HF_NONCE_SIZE]);
 
+/* HMAC-SHA-256 (RFC 2104) over A and B; B may be NULL. */
+void hf_hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const void *a, size_t a_size, const void *b,
+	     size_t b_size);
+
 /* Compare two checks in constant time. */
 bool hf_check_equal(const uint8_t a[HF_CHECK_SIZE], const uint8_t b[HF_CHECK_SIZE]);
 

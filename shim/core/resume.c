@@ -1,0 +1,119 @@
+#include "core/resume.h"
+
+#include "core/bytes.h"
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n)
+{
+	size_t at = (size_t)(ring->end % ring->size), first;
+
+	n = least(n, hf_ring_room(ring));
+	first = least(n, ring->size - at);
+	memcpy(memory + at, bytes, first);
+	memcpy(memory, (const uint8_t *)bytes + first, n - first);
+	ring->end += n;
+}
+
+void hf_ring_release(struct hf_ring *ring, uint64_t offset)
+{
+	if (offset > ring->start && offset <= ring->end)
+		ring->start = offset;
+}
+
+size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t offset, const uint8_t **bytes)
+{
+	size_t at = (size_t)(offset % ring->size);
+
+	if (offset < ring->start || offset >= ring->end)
+		return 0;
+	*bytes = memory + at;
+	return least((size_t)(ring->end - offset), ring->size - at);
+}
+
+uint64_t hf_resume_arrived(const struct hf_tx *tx, uint64_t outq)
+{
+	return outq < tx->sent ? tx->sent - outq : 0;
+}
+
+uint64_t hf_resume_expects(const struct hf_rx *rx)
+{
+	return rx->received + (rx->fin || rx->bye);
+}
+
+void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx)
+{
+	rx->payload = 0;
+	rx->have = rx->type = 0;
+	rx->proof_due = rx->patchy = false;
+	/* The answer that ended everything may have been said to a connection that is no more. */
+	rx->ended = rx->bye;
+	tx->tail = 0;
+	tx->open = 0;
+	tx->owed_have = tx->owed_size = 0;
+	tx->ended = tx->bye;
+}
+
+enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint64_t offset)
+{
+	bool ended = tx->fin || tx->bye;
+
+	if (ring->end != tx->sent || offset < ring->start || offset > ring->end + ended)
+		return HF_RESUME_NO;
+	if (offset > ring->end) {
+		hf_ring_release(ring, ring->end);
+		return HF_RESUME_ALL;
+	}
+	hf_ring_release(ring, offset);
+	tx->sent = offset;
+	tx->fin = tx->bye = tx->ended = false;
+	return ended ? HF_RESUME_AND_END : HF_RESUME_ALL;
+}
+
+void hf_resume_session(struct hf_session *session, uint64_t now, bool end_again)
+{
+	/* Whatever the kernel's old connection said of its end was of that one. */
+	session->mute = session->waiting = session->last_beat = false;
+	session->arrived = session->unread = session->undelivered = 0;
+	session->peer_time_us = 0;
+	if (end_again)
+		session->we_done = false;
+	hf_session_moved(session, now, true);
+}
+
+static const char key_label[] = "holdfast resume", name_label[] = "holdfast name";
+
+void hf_resume_key(uint8_t out[HF_CHECK_SIZE], const struct hf_key *shared, const uint8_t session[HF_SESSION_SIZE])
+{
+	const struct hf_key own = {session, HF_SESSION_SIZE};
+
+	if (shared->size > 0)
+		hf_hmac(out, shared, key_label, sizeof key_label - 1, session, HF_SESSION_SIZE);
+	else
+		hf_hmac(out, &own, key_label, sizeof key_label - 1, NULL, 0);
+}
+
+void hf_resume_name(uint8_t out[HF_SESSION_SIZE], const uint8_t resume_key[HF_CHECK_SIZE])
+{
+	const struct hf_key key = {resume_key, HF_CHECK_SIZE};
+	uint8_t full[HF_CHECK_SIZE];
+
+	hf_hmac(full, &key, name_label, sizeof name_label - 1, NULL, 0);
+	memcpy(out, full, HF_SESSION_SIZE);
+}
+
+bool hf_resume_called(const uint8_t *in, size_t size, uint8_t name[HF_SESSION_SIZE])
+{
+	uint32_t flags;
+
+	if (size < HF_HELLO_NONCE || memcmp(in, HF_MAGIC, HF_MAGIC_SIZE) != 0)
+		return false;
+	flags = hf_get32(in + HF_HELLO_FLAGS);
+	if ((flags & HF_HELLO_RESUME) == 0 || (flags & HF_HELLO_SERVER) != 0)
+		return false;
+	memcpy(name, in + HF_HELLO_SESSION, HF_SESSION_SIZE);
+	return true;
+}

@@ -1,0 +1,75 @@
+/*
+ * Resuming a session on a new connection: what is kept, what is expected, where both sides go on.
+ *
+ * Pure; the caller serialises calls on one connection and brings the memory.  Offsets count program bytes of one
+ * direction from its beginning, as in TCP's sequence space; the end of the direction (FIN, or BYE without one) counts
+ * one behind the last byte.
+ *
+ * The rule that nothing is lost or repeated rests on: a sender keeps every byte that the peer's kernel has not
+ * acknowledged; a receiver takes everything its kernel has acknowledged out of the old connection before it says what
+ * it expects next, and its kernel acknowledges nothing more there.
+ */
+#ifndef HOLDFAST_CORE_RESUME_H
+#define HOLDFAST_CORE_RESUME_H
+
+#include "core/frame.h"
+#include "core/hello.h"
+#include "core/session.h"
+
+/* Bytes sent and perhaps not arrived: [start, end) of the direction. Byte N stands at N % size. */
+struct hf_ring {
+	uint64_t start, end;
+	uint32_t size;
+};
+
+static inline size_t hf_ring_room(const struct hf_ring *ring)
+{
+	return (size_t)(ring->size - (ring->end - ring->start));
+}
+
+/* Append N bytes, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes. */
+void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n);
+
+/* What is before OFFSET has arrived. Further than the end, or less than before: ignored. */
+void hf_ring_release(struct hf_ring *ring, uint64_t offset);
+
+/* The bytes from OFFSET on that lie in one piece: their number; *BYTES is where. 0 if OFFSET is not in the ring. */
+size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t offset, const uint8_t **bytes);
+
+/* How much of what TX sent has surely arrived when the kernel has OUTQ bytes unacknowledged (SIOCOUTQ): headers and
+ * beats among them are taken for program bytes, so never too much. */
+uint64_t hf_resume_arrived(const struct hf_tx *tx, uint64_t outq);
+
+/* What the receiver expects next. */
+uint64_t hf_resume_expects(const struct hf_rx *rx);
+
+/* The connection is gone, everything that came has been squeezed: frames begin afresh on the next one. */
+void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx);
+
+enum hf_resume_from {
+	HF_RESUME_NO,      /* OFFSET is behind what is kept, or beyond what was sent: never resumed */
+	HF_RESUME_ALL,     /* bytes from tx->sent on are to be sent again, if any, and no end */
+	HF_RESUME_AND_END, /* the same, and then the end (FIN, or BYE) */
+};
+
+/*
+ * After hf_resume_break(): the peer expects OFFSET.  Sets tx->sent back to what is sent next, and takes back an end
+ * that has not arrived: the caller says it again when the bytes are gone.
+ */
+enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint64_t offset);
+
+/* The session as it stands on the new connection; FIN and BEAT frames that were lost are owed again. */
+void hf_resume_session(struct hf_session *session, uint64_t now, bool end_again);
+
+/*
+ * The key of a session's RESUME handshakes, from the id in its first HELLO, which is not said again, and the shared
+ * secret if there is one; and the name by which a RESUME calls the session.
+ */
+void hf_resume_key(uint8_t out[HF_CHECK_SIZE], const struct hf_key *shared, const uint8_t session[HF_SESSION_SIZE]);
+void hf_resume_name(uint8_t out[HF_SESSION_SIZE], const uint8_t resume_key[HF_CHECK_SIZE]);
+
+/* Whether IN, the first SIZE bytes of a connection, begin as a client's RESUME does; *NAME is then the session's.
+ * Nothing in it has been checked. */
+bool hf_resume_called(const uint8_t *in, size_t size, uint8_t name[HF_SESSION_SIZE]);
+
+#endif
