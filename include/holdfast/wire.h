@@ -37,7 +37,7 @@ enum {
 	HF_HELLO_NONCE = 32,    /* the sender's own */
 	HF_HELLO_INTERVAL = 48, /* 32 bits, ms: HOLDFAST_INTERVAL of the sender; see BEAT */
 	HF_HELLO_TIMEOUT = 52,  /* 32 bits, ms: HOLDFAST_TIMEOUT of the sender; see BEAT */
-	HF_HELLO_BUFFER = 56,   /* 32 bits: HOLDFAST_RESUME_BUFFER */
+	HF_HELLO_BUFFER = 56,   /* 32 bits: HOLDFAST_RESUME_BUFFER; 0: the sender does not resume (HOLDFAST_ON_DEAD) */
 	HF_HELLO_PID = 60,      /* 32 bits: process number of the sender, in its own namespace */
 	HF_HELLO_OFFSET = 64,   /* 64 bits: next program byte expected; 0 but in a RESUME */
 	HF_HELLO_PROG = 72,     /* name of the program; for the peer's operator, as are the next two */

@@ -91,6 +91,7 @@ struct hf_ruling {
 	enum hf_reason reason; /* with the dead event */
 	bool end;              /* end the connection: every later call fails with ETIMEDOUT */
 	bool gone;             /* the kernel has ended it already: nothing left to watch */
+	bool reconnects;       /* set by others: not ended, it may go on over another connection */
 	bool ask;              /* put a question now: force a keepalive probe */
 	uint64_t silent; /* how long the peer has been silent, or has taken nothing, moved nothing, owed a reply */
 	uint64_t next;   /* when to look again, absolute; always later than now */

@@ -54,7 +54,7 @@ void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx)
 	tx->tail = 0;
 	tx->open = 0;
 	tx->owed_have = tx->owed_size = 0;
-	tx->ended = tx->bye;
+	tx->ended = false;
 }
 
 enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint64_t offset)
@@ -65,6 +65,7 @@ enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint6
 		return HF_RESUME_NO;
 	if (offset > ring->end) {
 		hf_ring_release(ring, ring->end);
+		tx->ended = tx->bye;
 		return HF_RESUME_ALL;
 	}
 	hf_ring_release(ring, offset);

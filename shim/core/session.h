@@ -68,7 +68,7 @@ void hf_session_init(struct hf_session *session, uint64_t now, uint32_t interval
 /* What to tell hf_tx_fin(): whether our FIN will answer the peer's. */
 static inline bool hf_session_fin_seen(const struct hf_session *session)
 {
-	return session->state == HF_S_CLOSE_WAIT;
+	return session->state == HF_S_CLOSE_WAIT || session->state == HF_S_LAST_ACK; /* then it is said again */
 }
 
 /* The program ended its direction and the FIN has been queued, SEEN as it was queued. */

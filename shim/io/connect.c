@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/gate.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "state/arena.h"
 #include "sys.h"
@@ -202,16 +203,46 @@ static int accepted(int listener, int fd)
 	return fd;
 }
 
+/* Whether what came is a client that resumes a session: not for the program. */
+static bool resumes(int fd)
+{
+	int error = errno;
+	bool taken = fd >= 0 && hf_on() && hf_resume_serving() && !hf_proc_borrowed() && hf_resume_take(fd);
+
+	errno = error;
+	return taken;
+}
+
+/* What stands in LEN before the call. 0: nobody will ask, or it is not there. */
+static socklen_t room_of(const socklen_t *len)
+{
+	socklen_t room = 0;
+
+	if (hf_unlikely(hf_resume_serving()) && !hf_wild(len) && !hf_copy_in(&room, len, sizeof(room)))
+		room = 0;
+	return room;
+}
+
+/* Another time, with the room for the address that the program gave. */
+#define HF_ACCEPT(listener, addr, len, call)                 \
+	do {                                                 \
+		socklen_t room_ = room_of(len);              \
+		int new_;                                    \
+		hf_real_ready();                             \
+		while (resumes(new_ = (call)))               \
+			if (room_ != 0)                      \
+				*(len) = room_;              \
+		return accepted(listener, new_);             \
+	} while (0)
+
 int hf_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	hf_real_ready();
-	return accepted(fd, hf_real.accept(fd, addr, len));
+	HF_ACCEPT(fd, addr, len, hf_real.accept(fd, addr, len));
 }
 
 int hf_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	hf_real_ready();
-	return accepted(fd, hf_real.accept4(fd, addr, len, flags));
+	HF_ACCEPT(fd, addr, len, hf_real.accept4(fd, addr, len, flags));
 }
 
 int hf_listen(int fd, int backlog)
@@ -234,6 +265,44 @@ int hf_listen(int fd, int backlog)
 	return result;
 }
 
+/* The addresses as the program first saw them, of a connection that goes on over another. */
+static bool first_name(int fd, bool peer, struct sockaddr *addr, socklen_t *len, int result)
+{
+	hf_fd_entry entry = hf_fdmap_get(fd);
+	struct hf_slot *slot = hf_on() && HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_resume *resume = slot != NULL ? hf_resume_of(slot) : NULL;
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	const union hf_address *name;
+	socklen_t size;
+
+	if (resume == NULL || wrap == NULL || hf_wild(addr) || hf_wild(len) || (result < 0 && errno != ENOTCONN) ||
+	    (atomic_load(&resume->restored) == 0 && !hf_resume_broken(wrap)))
+		return false;
+	name = peer ? &resume->peer : &resume->local;
+	size = name->any.sa_family == AF_INET ? sizeof(name->in) : sizeof(name->in6);
+	memcpy(addr, name, *len < size ? *len : size);
+	*len = size;
+	return true;
+}
+
+int hf_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	socklen_t room = room_of(len);
+	int result, error = errno;
+
+	hf_real_ready();
+	result = hf_real.getsockname(fd, addr, len);
+	if (result == 0 && room != 0) {
+		socklen_t kernel = *len;
+
+		*len = room;
+		if (!first_name(fd, false, addr, len, result))
+			*len = kernel;
+		errno = error;
+	}
+	return result;
+}
+
 int hf_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	int refused, result, before, error;
@@ -242,6 +311,8 @@ int hf_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 
 	hf_real_ready();
 	before = errno;
+	if (room_of(len) != 0 && !hf_wild(addr) && first_name(fd, true, addr, len, 0))
+		return 0;
 	result = hf_real.getpeername(fd, addr, len);
 	if (hf_likely(result == 0 || errno != ENOTCONN))
 		return result;

@@ -4,6 +4,7 @@
  */
 #include "io/adopt.h"
 #include "io/gate.h"
+#include "io/resume.h"
 #include "watch/watch.h"
 
 #include <limits.h>
@@ -43,6 +44,8 @@ static bool hidden(struct hf_slot *slot)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
 
+	if (wrap != NULL && hf_resume_broken(wrap))
+		return true;
 	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL || (wrap != NULL && hf_wrap_parted(slot));
 }
 

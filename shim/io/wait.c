@@ -5,6 +5,7 @@
 #include "io/wait.h"
 
 #include "io/gate.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 
@@ -135,7 +136,9 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 		return revents;
 	if (hf_wrap_of(slot) == NULL)
 		return ask_again(fd, events); /* plain from here on, and perhaps another connection */
-	if (phase == HF_PHASE_REDIAL) {
+	if (hf_resume_broken(wrap) && hf_resume_inbox(slot) != 0)
+		return HF_READABLE & events;
+	if (phase == HF_PHASE_REDIAL || hf_resume_broken(wrap)) {
 		*pause = true;
 		return 0; /* of the old connection */
 	}
@@ -161,11 +164,19 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)
 		return revents;
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap))
 		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
+	if ((revents & (POLLERR | POLLHUP)) != 0 && hf_resume_of(slot) != NULL && hf_resume_met(slot, fd))
+		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
+	if ((revents & POLLOUT) != 0 && !once && hf_resume_of(slot) != NULL && hf_resume_full(slot, fd)) {
+		revents &= (short)~(POLLOUT | POLLWRNORM);
+		sieve->pause = true;
+	}
 	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0) {
 		enum hf_look look = hf_wrap_look(slot, fd);
 
+		if (hf_resume_broken(wrap))
+			return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
 		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 			revents &= (short)~HF_READABLE;
 	}
@@ -375,6 +386,29 @@ static int sift_sets(int count, int ready, fd_set *in, fd_set *out, struct hf_si
 	return ready;
 }
 
+/* What the kernel does not know of: bytes taken out of a connection that broke. */
+static int add_inboxes(int count, int ready, fd_set *in, const fd_set *asked)
+{
+	for (int fd = 0; in != NULL && fd < count && fd < FD_SETSIZE; fd++) {
+		hf_fd_entry entry = FD_ISSET(fd, asked) ? hf_fdmap_get(fd) : HF_FD_PASS;
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+		if (slot == NULL || hf_resume_inbox(slot) == 0 || FD_ISSET(fd, in))
+			continue;
+		FD_SET(fd, in);
+		ready++;
+	}
+	return ready;
+}
+
+static bool any_inbox(int count, const fd_set *in)
+{
+	fd_set found;
+
+	FD_ZERO(&found);
+	return in != NULL && atomic_load(&hf_resume_inboxes) != 0 && add_inboxes(count, 0, &found, in) > 0;
+}
+
 static bool may_sift(int count, const fd_set *in, const fd_set *out)
 {
 	/* Sets that reach further than fd_set cannot be kept for a second look; the kernel reads no further than the
@@ -408,17 +442,26 @@ static int select_on(int count, fd_set *in, fd_set *out, fd_set *err, const stru
 	copy_set(&asked.out, out, count);
 	copy_set(&asked.err, err, count);
 	for (;;) {
+		const struct timespec none = {0, 0};
 		struct timespec left;
 		int error = errno, ready;
 		struct hf_sieve sieve = hf_sieve();
 		uint64_t now;
+		bool kept;
 
-		ready = hf_real.pselect(count, in, out, err, timeout != NULL ? hf_left(until, &left) : NULL, mask);
+		kept = any_inbox(count, in);
+		ready = hf_real.pselect(count, in, out, err,
+					kept              ? &none
+					: timeout != NULL ? hf_left(until, &left)
+							  : NULL,
+					mask);
 		now = hf_wrap_now_us();
 		*left_us = until > now ? until - now : 0;
-		if (ready <= 0)
+		if (ready < 0 || (ready == 0 && !kept))
 			return ready;
 		ready = sift_sets(count, ready, in, out, &sieve);
+		if (kept)
+			ready = add_inboxes(count, ready, in, &asked.in);
 		errno = error;
 		if (ready > 0 || (timeout != NULL && now >= until))
 			return ready;

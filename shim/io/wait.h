@@ -36,6 +36,9 @@ void hf_quiet_end(const struct hf_quiet *quiet);
 /* A millisecond, where only time can bring something new. */
 void hf_pause(void);
 
+/* The watchdog's: SWAP puts another socket under FD; what epoll descriptors know of FD is moved along. */
+void hf_epoll_around(int fd, void (*swap)(void *arg), void *arg);
+
 struct hf_sieve {
 	uint32_t turned; /* hf_wrap_turned before the kernel was asked */
 	bool pause;      /* set where looking again at once would find the same */

@@ -4,6 +4,7 @@
  * program registered is ever changed.
  */
 #include "io/gate.h"
+#include "io/resume.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
@@ -199,6 +200,63 @@ static int sift_events(int epfd, struct epoll_event *events, int count, struct h
 	return left;
 }
 
+/*
+ * Another socket is about to be put under FD, by SWAP.  A registration belongs to the old one, and could not be removed
+ * any more once the number means another (epoll(7), Q6): out first, in again behind.
+ */
+void hf_epoll_around(int fd, void (*swap)(void *arg), void *arg)
+{
+	enum { MOST = 16 };
+	struct registration *found[MOST];
+	size_t count = 0;
+
+	if (!atomic_load(&recording)) {
+		swap(arg);
+		return;
+	}
+	(void)hf_turn_take(&owner, hf_turn_watchdog(), -1);
+	for (size_t i = 0; i < SIZE && count < MOST; i++) {
+		struct epoll_event none = {0};
+
+		if (table[i].used && table[i].fd == fd && current(&table[i]) &&
+		    hf_sys_epoll_ctl(table[i].epfd, EPOLL_CTL_DEL, fd, &none) == 0)
+			found[count++] = &table[i];
+	}
+	swap(arg);
+	for (size_t i = 0; i < count; i++) {
+		struct epoll_event event = {.events = found[i]->events, .data.u64 = found[i]->data};
+
+		(void)hf_sys_epoll_ctl(found[i]->epfd, EPOLL_CTL_ADD, fd, &event);
+	}
+	hf_turn_end(&owner);
+}
+
+/* Bytes taken out of connections that broke: the kernel knows nothing of them. */
+static int add_inboxes(int epfd, struct epoll_event *events, int count, int room)
+{
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	for (size_t i = 0; i < SIZE && count < room; i++) {
+		struct registration *r = &table[i];
+		struct hf_slot *slot;
+		bool told = false;
+
+		if (!r->used || r->epfd != epfd || (r->events & EPOLLIN) == 0 || r->shared || !current(r))
+			continue;
+		slot = hf_slot_of(hf_fdmap_get(r->fd));
+		if (slot == NULL || hf_resume_inbox(slot) == 0)
+			continue;
+		for (int k = 0; k < count && !told; k++) {
+			told = events[k].data.u64 == r->data;
+			if (told)
+				events[k].events |= EPOLLIN;
+		}
+		if (!told)
+			events[count++] = (struct epoll_event){.events = EPOLLIN, .data.u64 = r->data};
+	}
+	hf_turn_end(&owner);
+	return count;
+}
+
 enum flavour { WAIT, PWAIT, PWAIT2 };
 
 /* LEFT: NULL is for ever. */
@@ -222,15 +280,24 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
 	const struct timespec *limit = timeout;
+	struct epoll_event probe;
 
 	for (;;) {
 		struct hf_sieve sieve = hf_sieve();
-		int error = errno, count = wait_again(flavour, epfd, events, room, limit, mask);
+		const struct timespec none = {0, 0};
+		bool kept = atomic_load(&hf_resume_inboxes) != 0 && atomic_load(&recording) &&
+			    room > 0 && room < INT32_MAX / (int)sizeof(*events);
+		int error = errno, count;
 
+		if (kept && add_inboxes(epfd, &probe, 0, 1) == 0)
+			kept = false;
+		count = wait_again(flavour, epfd, events, room, kept ? &none : limit, mask);
 		/* Registered while we slept, perhaps. */
-		if (count <= 0 || !atomic_load(&recording))
+		if (count < 0 || (count == 0 && !kept) || !atomic_load(&recording))
 			return count;
 		count = sift_events(epfd, events, count, &sieve);
+		if (kept)
+			count = add_inboxes(epfd, events, count, room);
 		errno = error;
 		if (count > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
 			return count;

@@ -2,6 +2,7 @@
  * The wrapped connection's life: its place in the arena, failure, what frames bring.
  */
 #include "io/confined.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/arena.h"
@@ -19,7 +20,7 @@
 #include <sys/ioctl.h>
 
 /* Another build of the library has another. */
-enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 2 };
+enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 3 };
 
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set. */
 enum { MARK = 0x7f4846f1 };
@@ -171,6 +172,8 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 		atomic_store(&slot->has_role, 1);
 		/* It may have become plain a moment ago: then the mark is gone too, and the next call finds out. */
 		atomic_store(&slot->wrap, wrap);
+		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
+			hf_resume_arm(slot, fd);
 		return;
 	}
 	atomic_store(&slot->cookie, cookie);
@@ -321,6 +324,7 @@ void hf_wrap_free(struct hf_slot *slot)
 	if (wrap == NULL)
 		return;
 	left = hf_wrap_let_go(slot);
+	hf_resume_free(slot);
 	atomic_store(&slot->wrap, NULL);
 	atomic_store(&slot->conn, 0);
 	if (queue != NULL)
@@ -478,14 +482,21 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 	long got;
 
 	for (;;) {
+		if (hf_unlikely(hf_resume_inbox(slot) != 0))
+			return 1;
 		if (wrap->rx.bye || wrap->rx.corrupt || atomic_load(&wrap->ended) != 0)
 			return 1;
+		if (hf_resume_broken(wrap))
+			return 0;
 		if (hf_rx_open(&wrap->rx) > 0) {
 			if (atomic_load(&hf_sys_confined))
 				return 1; /* the program's own call will find out */
 			if (hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
 				return 1;
 			got = hf_sys_recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK, NULL, NULL);
+			if (got <= 0 && got != -EAGAIN && (got == 0 || hf_resume_fatal((int)-got)) &&
+			    hf_resume_lost(slot, (int)-got))
+				return 0;
 			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
 		}
 		wrap->rx_scratched = (uint32_t)hf_rx_overhead(&wrap->rx);
@@ -494,6 +505,9 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 		if (got <= 0 && wrap->rx.fin)
 			return 1;
 		if (got == -EAGAIN)
+			return 0;
+		if ((got == 0 ? atomic_load(&wrap->shut_read) == 0 : got < 0 && hf_resume_fatal((int)-got)) &&
+		    hf_resume_lost(slot, (int)-got))
 			return 0;
 		if (got < 0)
 			return (int)got;

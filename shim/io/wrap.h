@@ -34,6 +34,7 @@ enum hf_phase {
 	HF_PHASE_HELLO,   /* client: HELLO sent; server: nothing has come yet */
 	HF_PHASE_ON,      /* frames in both directions */
 	HF_PHASE_REDIAL,  /* client: peer is plain, connecting again */
+	HF_PHASE_BROKEN,  /* frames flowed, and may again on another connection (io/resume.h) */
 };
 
 enum hf_wrap_why {
@@ -96,6 +97,8 @@ struct hf_wrap {
 	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
 	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
+	_Atomic uint8_t broken;         /* the path is gone, and the session may go on elsewhere (io/resume.h) */
+	uint8_t resume_name[HF_SESSION_SIZE];
 	_Atomic int error_taken;         /* errno that a call of ours has met; the program has yet to be told */
 };
 

@@ -3,6 +3,7 @@
  */
 #include "io/adopt.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/family.h"
@@ -43,7 +44,7 @@ static bool has_peer(const struct hf_wrap *wrap, int fd)
 	uint8_t state = 0;
 	socklen_t len = sizeof(state);
 
-	if (wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL))
+	if ((wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)) || hf_resume_broken(wrap))
 		return true;
 	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
 	       (state != TCP_SYN_SENT && state != TCP_CLOSE);
@@ -68,7 +69,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 				return 0;
 		}
 	}
-	if (how != SHUT_WR && atomic_exchange(&wrap->shut_read, 1) == 0)
+	if (how != SHUT_WR && atomic_exchange(&wrap->shut_read, 1) == 0 && !hf_resume_broken(wrap))
 		hf_sys_shutdown(fd, SHUT_RD);
 	if (how == SHUT_RD)
 		return 0;
@@ -166,7 +167,8 @@ static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	if (last)
 		say_bye(slot, fd, me);
 	hf_turn_end(&wrap->tx_turn);
-	if (wrap->queued != wrap->flushed || wrap->tx.owed_size != 0 || outstanding(fd) != 0)
+	if (wrap->queued != wrap->flushed || wrap->tx.owed_size != 0 || outstanding(fd) != 0 ||
+	    hf_resume_backlog(slot, wrap) != 0)
 		return false;
 	return !last || quiet(slot, fd);
 }
@@ -191,7 +193,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int ready;
 
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap)) {
 		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 		if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)

@@ -1,6 +1,7 @@
 /*
  * The handshake of a wrapped connection, and the ways out of it.
  */
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -29,7 +30,7 @@ static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flag
 	mine->flags = flags;
 	mine->interval = hf_runtime.config.interval;
 	mine->timeout = hf_runtime.config.timeout;
-	mine->buffer = hf_runtime.config.resume_buffer;
+	mine->buffer = hf_runtime.config.on_dead == HF_RECONNECT ? hf_runtime.config.resume_buffer : 0;
 	mine->pid = (uint32_t)hf_sys_getpid();
 	(void)hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0);
 	memcpy(mine->nonce, wrap->nonce, sizeof(mine->nonce));
@@ -170,6 +171,7 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 	wrap->rx.proof_due = hf_runtime.key.size != 0 && !wrap->client;
 	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len) == 0)
 		atomic_store(&wrap->receive_limit, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
+	hf_resume_arm(slot, fd);
 	atomic_store(&wrap->phase, HF_PHASE_ON);
 	(void)hf_wrap_flush(slot, fd);
 	hf_turn_end(&wrap->tx_turn);
@@ -312,7 +314,9 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_PHASE_REDIAL:
 		return state_of(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
 	case HF_PHASE_ON:
-		return HF_SHAKE_ON;
+		return hf_resume_broken(wrap) ? HF_SHAKE_BROKEN : HF_SHAKE_ON;
+	case HF_PHASE_BROKEN:
+		return HF_SHAKE_BROKEN;
 	default:
 		atomic_store(&slot->wrap, NULL); /* another process has found it out */
 		return HF_SHAKE_PLAIN;

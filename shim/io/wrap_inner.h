@@ -19,6 +19,7 @@ enum hf_shake {
 	HF_SHAKE_WAIT,   /* nothing new; wait for input */
 	HF_SHAKE_AGAIN,  /* something is there but not all of it: wait a moment */
 	HF_SHAKE_REDIAL, /* connecting again: wait until it can be written to */
+	HF_SHAKE_BROKEN, /* it was on, and may be again: wait for that */
 	HF_SHAKE_FAILED, /* ended: slot->fate says how */
 };
 

@@ -1,6 +1,7 @@
 /*
  * Looking at a wrapped connection without reading from it: what poll(2), FIONREAD and SO_RCVLOWAT need to know.
  */
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 
@@ -81,12 +82,16 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 		return HF_LOOK_READY;
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return atomic_load(&slot->fate) != 0 ? HF_LOOK_READY : HF_LOOK_BUSY;
+	if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
+		hf_turn_end(&wrap->rx_turn);
+		return HF_LOOK_READY;
+	}
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
 		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
 
 		if (shake != HF_SHAKE_ON) {
 			hf_turn_end(&wrap->rx_turn);
-			return shake == HF_SHAKE_WAIT    ? HF_LOOK_NOTHING
+			return shake == HF_SHAKE_WAIT || shake == HF_SHAKE_BROKEN ? HF_LOOK_NOTHING
 			       : shake == HF_SHAKE_AGAIN ? HF_LOOK_BUSY
 							 : HF_LOOK_READY;
 		}
@@ -135,7 +140,12 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool in, out;
 
-	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON)
+	if (wrap == NULL)
+		return 0;
+	/* What was taken out of a connection that broke is there, whatever the kernel says. */
+	if (hf_unlikely(hf_resume_inbox(slot) != 0))
+		return POLLIN | POLLRDNORM;
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap))
 		return 0;
 	out = written_out(wrap);
 	/* To poll(2) it is the same who has ended it. */
@@ -155,7 +165,8 @@ bool hf_wrap_over(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON && !wrap->shut_after_queue &&
+	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) &&
+	       hf_resume_inbox(slot) == 0 && !wrap->shut_after_queue &&
 	       written_out(wrap) && peer_out(slot, wrap, fd, true);
 }
 
@@ -171,6 +182,8 @@ int hf_wrap_readable(struct hf_slot *slot, int fd)
 	/* It may have become plain, or be below the mark. */
 	if ((wrap = hf_wrap_of(slot)) == NULL)
 		return -1;
+	if (hf_unlikely(hf_resume_inbox(slot) != 0))
+		return (int)hf_resume_inbox(slot);
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON || !hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return 0;
 	bytes = (int)count_ahead(wrap, fd, &end);

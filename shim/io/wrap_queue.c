@@ -2,6 +2,7 @@
  * What a wrapped connection owes the kernel: frames half sent, bytes that waited for the handshake, the program's FIN.
  */
 #include "io/confined.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "sys.h"
@@ -76,20 +77,36 @@ size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t 
 	return bytes;
 }
 
+/* What was on its way when the connection broke, or the first piece of it. */
+static size_t resend(struct hf_slot *slot, const struct hf_wrap *wrap, uint8_t **from)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	const uint8_t *kept = NULL;
+	size_t left = hf_ring_at(&resume->ring, resume->memory, wrap->tx.sent, &kept);
+
+	*from = (uint8_t *)(uintptr_t)kept;
+	return left;
+}
+
 /* One send of owed bytes and, while framed, as much of the queue as the plan takes. */
 static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool framed)
 {
-	size_t left = wrap->queued - wrap->flushed;
+	size_t left = wrap->queued - wrap->flushed, bytes;
 	struct hf_tx_plan *plan = &wrap->plan;
 	struct iovec iov[4];
 	struct msghdr msg = {.msg_iov = iov};
-	uint8_t *from = left > 0 ? queue_of(slot) : NULL;
+	bool again = framed && hf_resume_backlog(slot, wrap) > 0;
+	uint8_t *from = left > 0 && !again ? queue_of(slot) : NULL;
 	long sent;
 
-	if (left > 0 && from == NULL)
+	if (left > 0 && !again && from == NULL)
 		return -ENOMEM;
 	if (from != NULL)
 		from += wrap->flushed;
+	if (again)
+		left = resend(slot, wrap, &from);
+	else if (framed && hf_resume_of(slot) != NULL && left > hf_resume_room(slot, fd))
+		left = hf_resume_room(slot, fd);
 	if (!framed) {
 		sent = hf_sys_sendto(fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (sent > 0)
@@ -97,7 +114,7 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 		return sent < 0 ? (int)sent : 1;
 	}
 	hf_tx_plan(&wrap->tx, left, plan);
-	wrap->plan_of_queue = true;
+	wrap->plan_of_queue = !again;
 	if (plan->owed > 0) {
 		size_t size;
 
@@ -110,7 +127,7 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 	if (plan->second > 0)
 		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
 	if (msg.msg_iovlen == 0)
-		return 0;
+		return -EAGAIN;
 	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
 		/* By a program's own call, which may block where it does. */
 		size_t asked;
@@ -124,7 +141,9 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 	}
 	if (sent < 0)
 		return (int)sent;
-	(void)hf_wrap_sent(wrap, plan, (size_t)sent);
+	bytes = hf_wrap_sent(wrap, plan, (size_t)sent);
+	if (!again && hf_resume_of(slot) != NULL)
+		hf_resume_keep(slot, &(struct iovec){from, bytes}, 1, 0, bytes);
 	return 1;
 }
 
@@ -175,7 +194,9 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 
 		if (framed)
 			(void)hf_tx_owed(&wrap->tx, &owed);
-		if (owed == 0 && wrap->queued == wrap->flushed) {
+		if (hf_resume_broken(wrap))
+			return 0;
+		if (owed == 0 && wrap->queued == wrap->flushed && hf_resume_backlog(slot, wrap) == 0) {
 			give_edge(wrap, fd);
 			if (atomic_load_explicit(&slot->queue, memory_order_relaxed) != NULL)
 				queue_done(slot);

@@ -4,6 +4,7 @@
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
@@ -27,6 +28,7 @@ struct want {
 	int flags;
 	uint64_t started; /* ms, if there is a limit */
 	uint32_t limit;   /* SO_RCVTIMEO, ms */
+	bool broken;      /* the path is gone: to be gone on with when the session does */
 	bool quiet;       /* signals are let in by wait_for_more() only */
 	struct hf_quiet mask;
 };
@@ -151,6 +153,16 @@ static int next_flags(const struct want *want)
 	return want->done > 0 && enough(want) ? flags | MSG_DONTWAIT : flags;
 }
 
+/* What has come so far, if that is enough; else the call goes on when the session does. */
+static ssize_t broke(struct want *want)
+{
+	if (want->done > 0 && enough(want))
+		return (ssize_t)want->done;
+	want->broken = true;
+	errno = EAGAIN;
+	return want->done > 0 ? (ssize_t)want->done : -1;
+}
+
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -162,15 +174,30 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		ssize_t got, bytes;
 
 		fd = hf_number_of(slot, fd);
+		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
+			want->done += hf_resume_from_inbox(slot, want->iov, want->count, want->done,
+							   want->total - want->done, true);
+			if (want->done == 0) {
+				errno = EFAULT;
+				return -1;
+			}
+			continue;
+		}
 		if (at_end(wrap))
 			return end_of(wrap, want->done);
+		if (hf_resume_broken(wrap))
+			return broke(want);
 		got = receive(wrap, fd, want, next_flags(want), iov, &pieces, &asked);
 		if (got < 0) {
+			if (hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
+				return broke(want);
 			if (want->done == 0)
 				return -1;
 			errno = error;
 			return (ssize_t)want->done;
 		}
+		if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0))
+			return broke(want);
 		if (got == 0) {
 			hf_wrap_leave(slot, false); /* the watchdog may have met a reset and be about to say so */
 			hf_wrap_kernel_end(wrap);
@@ -261,6 +288,8 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		}
 		if (ready > 0)
 			break;
+		if (hf_resume_broken(wrap))
+			return broke(want);
 		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
 		if (want->limit != 0 && !wait_for_more(fd, want))
 			return -1;
@@ -269,6 +298,8 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		if (hf_real.recv(fd, &byte, 1, (want->flags & MSG_DONTWAIT) | MSG_PEEK) < 0)
 			return -1;
 	}
+	if (hf_unlikely(hf_resume_inbox(slot) != 0))
+		return (ssize_t)hf_resume_from_inbox(slot, want->iov, want->count, 0, want->total, false);
 	if (at_end(wrap))
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
@@ -297,6 +328,7 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 		got = read_on(slot, fd, &part);
 		want->quiet = part.quiet;
 		want->mask = part.mask;
+		want->broken = part.broken && total == 0;
 		if (got <= 0)
 			return total > 0 ? (ssize_t)total : got;
 		total += (size_t)got;
@@ -335,8 +367,10 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 			hf_turn_end(&wrap->rx_turn);
 			return false;
 		}
-		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
+		if (atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap))
 			return true;
+		if (hf_resume_inbox(slot) != 0)
+			return true; /* that much can be read meanwhile */
 		shake = hf_wrap_shake(slot, fd, me);
 		if (shake == HF_SHAKE_ON)
 			return true;
@@ -353,7 +387,10 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 			errno = EAGAIN;
 			return false;
 		}
-		if (shake == HF_SHAKE_AGAIN) {
+		if (shake == HF_SHAKE_BROKEN) {
+			if (!hf_resume_wait(slot, atomic_load(&wrap->receive_limit)))
+				return false;
+		} else if (shake == HF_SHAKE_AGAIN) {
 			hf_sys_nanosleep(&moment, NULL);
 		} else if (shake == HF_SHAKE_REDIAL) {
 			struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -400,6 +437,16 @@ static void lower(struct hf_wrap *wrap, int fd)
 		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
 }
 
+/* The rx turn is ours. */
+static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
+{
+	if ((want->flags & MSG_PEEK) != 0)
+		return peek(slot, fd, want);
+	if ((want->flags & MSG_TRUNC) != 0)
+		return discard(slot, fd, want);
+	return read_on(slot, fd, want);
+}
+
 ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -431,12 +478,18 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		want.least = want.total;
 	if (hf_unlikely(atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) != 0))
 		lower(wrap, fd);
-	if ((flags & MSG_PEEK) != 0)
-		result = peek(slot, fd, &want);
-	else if ((flags & MSG_TRUNC) != 0)
-		result = discard(slot, fd, &want);
-	else
-		result = read_on(slot, fd, &want);
+	result = read_any(slot, fd, &want);
+	while (hf_unlikely(want.broken)) {
+		want.broken = false;
+		hf_turn_end(&wrap->rx_turn);
+		if (!reach_on(slot, fd, me, flags, &result, plain)) {
+			if (want.quiet)
+				hf_quiet_end(&want.mask);
+			*plain = false;
+			return want.done > 0 ? (ssize_t)want.done : result;
+		}
+		result = read_any(slot, fd, &want);
+	}
 	hf_turn_end(&wrap->rx_turn);
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */

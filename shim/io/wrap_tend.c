@@ -2,6 +2,7 @@
  * The watchdog's part in a wrapped connection: what no call of the program's does.
  */
 #include "io/adopt.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -117,11 +118,12 @@ void hf_wrap_fall_silent(struct hf_slot *slot, int fd)
 }
 
 /* Both directions have ended and everything has arrived: now the kernel's own close is safe. */
-static void finish(struct hf_wrap *wrap, int fd, uint32_t me)
+static void finish(struct hf_slot *slot, int fd, uint32_t me)
 {
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool closed;
 
-	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || queue_of(fd, SIOCOUTQ) > 0)
+	if (hf_resume_broken(wrap) || hf_resume_backlog(slot, wrap) != 0 || wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || queue_of(fd, SIOCOUTQ) > 0)
 		return;
 	hf_wrap_session_lock(wrap, me);
 	hf_session_drained(&wrap->session);
@@ -139,6 +141,9 @@ static void note_end(struct hf_slot *slot, int fd, uint32_t me, const struct hf_
 		     evidence->state == HF_TCP_CLOSING || evidence->state == HF_TCP_TIME_WAIT;
 
 	if (!ended)
+		return;
+	/* An end that no frame announced is that of a path (io/resume.h). */
+	if (!wrap->rx.fin && !wrap->rx.bye && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0))
 		return;
 	if (!wrap->session.peer_done) {
 		hf_wrap_session_lock(wrap, me);
@@ -214,7 +219,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	note_end(slot, fd, me, evidence);
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
 		beat(slot, fd, me, now);
-		finish(wrap, fd, me);
+		finish(slot, fd, me);
 		if (ours)
 			check_ledger(slot, fd, now);
 		hf_turn_end(&wrap->tx_turn);
@@ -223,6 +228,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 		hf_turn_end(&wrap->rx_turn);
 	next = wrap->session.beat_due;
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
+	    hf_resume_backlog(slot, wrap) != 0 || atomic_load(&wrap->starved) != 0 ||
 	    wrap->session.state == HF_S_TIME_WAIT)
 		next = now + SHAKE_MS;
 	return next > now ? next : now + SHAKE_MS;

@@ -4,6 +4,7 @@
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "sys.h"
@@ -31,8 +32,9 @@ bool hf_may_write(const struct hf_wrap *wrap)
 }
 
 /* A small write copied behind its header: one piece is quicker for the kernel than two (measured). */
-static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
+static ssize_t send_small(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
 {
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t buf[HF_HEADER_SIZE + SMALL];
 	size_t at = HF_HEADER_SIZE;
 	ssize_t sent;
@@ -49,6 +51,8 @@ static ssize_t send_small(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 		sent = hf_confined_send(fd, &(struct iovec){buf, at}, 1, flags, &at);
 	else
 		sent = hf_real.send(fd, buf, at, flags);
+	if (sent > HF_HEADER_SIZE && hf_unlikely(hf_resume_of(slot) != NULL))
+		hf_resume_keep(slot, &(struct iovec){buf, at}, 1, HF_HEADER_SIZE, (size_t)sent - HF_HEADER_SIZE);
 	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &wrap->plan, (size_t)sent);
 }
 
@@ -132,7 +136,7 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 		return done > 0 ? (ssize_t)done : -1;
 	}
 	if (total <= SMALL && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
-		ssize_t sent = send_small(wrap, fd, iov, count, total, flags);
+		ssize_t sent = send_small(slot, fd, iov, count, total, flags);
 
 		if (sent != 0)
 			return sent;
@@ -193,7 +197,8 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 				shake = hf_wrap_shake(slot, fd, me);
 			hf_turn_end(&wrap->rx_turn);
 		}
-		if (shake == HF_SHAKE_ON || atomic_load(&wrap->phase) == HF_PHASE_ON)
+		/* What is broken waits with the tx turn's owner. */
+		if (shake == HF_SHAKE_ON || shake == HF_SHAKE_BROKEN || atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
 		if (shake == HF_SHAKE_PLAIN) {
 			*plain = true;
@@ -241,6 +246,103 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 	}
 }
 
+/* The path is gone: wait, with the turn in other hands.  1: look again; 0: not now; -1: errno. */
+static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct timeval limit = {0, 0};
+	socklen_t len = sizeof(limit);
+	struct hf_wait wait;
+	bool on;
+
+	if (hf_nonblocking(fd, flags)) {
+		atomic_store(&wrap->starved, 1);
+		if (hf_resume_broken(wrap))
+			return 0;
+	}
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &len);
+	hf_turn_end(&wrap->tx_turn);
+	hf_wait_begin(slot, &wait);
+	on = hf_resume_wait(slot, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
+	(void)hf_wrap_take_tx(slot, fd, me, -1);
+	hf_wait_end(slot, &wait);
+	return on ? 1 : -1;
+}
+
+/* No room to keep what would be sent: the peer's kernel must take some first. */
+static int wait_room(struct hf_slot *slot, int fd, int flags)
+{
+	if (hf_nonblocking(fd, flags)) {
+		atomic_store(&hf_wrap_of(slot)->starved, 1);
+		return 0;
+	}
+	return hf_real.poll(NULL, 0, 1) < 0 ? -1 : 1;
+}
+
+/* One step of write_kept().  1: go on; 0: full; -1: errno. */
+static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, size_t total,
+		     size_t *done, int flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool is_short = false;
+	size_t room;
+	ssize_t sent;
+	int error;
+
+	if (hf_wrap_fate(slot) != 0) {
+		errno = hf_wrap_fate(slot);
+		return -1;
+	}
+	if (hf_resume_broken(wrap))
+		return wait_broken(slot, fd, me, flags);
+	if (!hf_may_write(wrap))
+		return (int)hf_broken_pipe(flags);
+	if (hf_resume_backlog(slot, wrap) > 0 || wrap->queued > wrap->flushed) {
+		error = hf_wrap_flush(slot, fd);
+		if (error < 0 && hf_resume_fatal(-error) && hf_resume_lost(slot, -error))
+			return 1;
+		if (error <= 0)
+			return wait_room(slot, fd, flags);
+	}
+	room = hf_resume_room(slot, fd);
+	if (room == 0)
+		return wait_room(slot, fd, flags);
+	room = room < total - *done ? room : total - *done;
+	if (*done == 0 && total <= SMALL && room == total && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
+		sent = send_small(slot, fd, iov, count, total, flags | MSG_NOSIGNAL);
+	} else {
+		sent = send_frame(wrap, fd, iov, count, *done, room, flags | MSG_NOSIGNAL, &is_short);
+		if (sent > 0)
+			hf_resume_keep(slot, iov, count, *done, (size_t)sent);
+	}
+	if (sent < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
+		return 1;
+	if (sent < 0)
+		return errno == EPIPE ? (int)hf_broken_pipe(flags) : -1;
+	*done += (size_t)sent;
+	/* Interrupted, or a full buffer: as the kernel reports it. */
+	return is_short && !hf_resume_broken(wrap) && (*done > 0 || hf_nonblocking(fd, flags)) ? 0 : 1;
+}
+
+/* As write_on(), keeping what is sent until it has arrived. */
+static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count,
+			  size_t total, int flags)
+{
+	int error = errno, step = 1;
+	size_t done = 0;
+
+	while (done < total && step > 0) {
+		fd = hf_number_of(slot, fd);
+		step = keep_step(slot, fd, me, iov, count, total, &done, flags);
+	}
+	if (done == 0 && step == 0)
+		errno = EAGAIN;
+	if (done == 0)
+		return -1;
+	errno = error;
+	return (ssize_t)done;
+}
+
 /* Before the peer has proved itself no program byte leaves: it waits in the queue.  True: it has, frames flow. */
 static bool write_early(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, int flags,
 			ssize_t *result, bool *plain)
@@ -274,6 +376,7 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		return -1;
 	}
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON &&
+	    atomic_load(&wrap->phase) != HF_PHASE_BROKEN &&
 	    !write_early(slot, fd, me, iov, count, flags, &result, plain))
 		return result;
 	if (!hf_wrap_take_free(wrap, &wrap->tx_turn, me) &&
@@ -282,7 +385,9 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
 		return -1;
 	}
-	if (!hf_may_write(wrap))
+	if (hf_unlikely(hf_resume_of(slot) != NULL))
+		result = write_kept(slot, fd, me, iov, count, total, flags);
+	else if (!hf_may_write(wrap))
 		result = hf_broken_pipe(flags);
 	else
 		result = write_on(slot, fd, iov, count, total, flags);

@@ -74,15 +74,6 @@ static void take_name(char **argv, char **envp)
 	hf_runtime.prog[len] = '\0';
 }
 
-/* A setting that asks for what this version does not do is told. */
-static void tell_unavailable(const struct hf_config *config)
-{
-	if (config->on_dead == HF_RECONNECT)
-		complain("HOLDFAST_ON_DEAD: \"reconnect\" is not part of this version: dead connections are ended "
-			 "(abort)",
-			 NULL);
-}
-
 /* The shared secret.  One that cannot be read must not become none: then nobody is believed. */
 static void take_key(const struct hf_config *config)
 {
@@ -175,7 +166,6 @@ static __attribute__((constructor)) void boot(int argc, char **argv, char **envp
 		config->mode = HF_MODE_OFF;
 		config->nrules = 0;
 	}
-	tell_unavailable(config);
 	if (inherits || wraps)
 		hf_exec_remember(envp);
 	take_key(config);

@@ -43,6 +43,7 @@ union hf_address {
 };
 
 struct hf_wrap;
+struct hf_resume;
 
 struct hf_slot {
 	/* The epoch (state/proc.h) in which calls may go straight through; anything else sends them the long way:
@@ -69,6 +70,7 @@ struct hf_slot {
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
+	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
 	_Atomic uint32_t conn;          /* its number in the arena, plus one; 0: none */
 	_Atomic uint8_t let_go;         /* it no longer holds it there: enum hf_left, plus one */
 	_Atomic uint8_t closed;         /* the program is closing its last descriptor: the watchdog keeps off it */

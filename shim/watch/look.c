@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sys.h"
@@ -276,6 +277,40 @@ static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 	ruling->gone = false;
 }
 
+/* Whether the connection is broken and may be resumed: then that is all there is to do. */
+static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
+{
+	uint64_t next;
+
+	if (atomic_load(&hf_resume_of(slot)->offer) != 0)
+		(void)hf_resume_lost(slot, ECONNRESET);
+	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
+		return false;
+	next = hf_resume_tend(slot, fd, now);
+	hf_watch_schedule(slot, next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS);
+	return true;
+}
+
+/* The verdict on a connection that may go on elsewhere: told, and not carried out. */
+static bool resumed_instead(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+			    struct hf_ruling *ruling)
+{
+	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
+
+	if (hf_wrap_of(slot) == NULL || hf_resume_of(slot) == NULL || (!path && !ruling->gone) ||
+	    atomic_load(&slot->failed) != 0)
+		return false;
+	if (!hf_resume_lost(slot, path ? ETIMEDOUT : ECONNRESET))
+		return false;
+	if (path) {
+		ruling->end = false;
+		ruling->events &= 1U << HF_EV_DEAD;
+		hf_tell_reconnecting(slot, now, evidence, ruling);
+	}
+	hf_watch_schedule(slot, hf_resume_tend(slot, fd, now));
+	return true;
+}
+
 /*
  * Whether the ruling is not to be acted upon.  While we looked, a hook found the peer to be plain (WRAP is what there
  * was before): what was seen may be the end of the connection that the peer turned away, and the program has another
@@ -305,11 +340,13 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		end_more(slot, now);
 		return;
 	}
+	wrap = hf_wrap_of(slot);
+	if (wrap != NULL && hf_resume_of(slot) != NULL && atomic_load(&slot->failed) == 0 && resuming(slot, fd, now))
+		return;
 	if (atomic_load(&slot->draining) != 0) {
 		drain(slot, fd, now);
 		return;
 	}
-	wrap = hf_wrap_of(slot);
 	if (!hf_socket_look(slot, fd, &evidence)) {
 		lost(slot, fd, now);
 		return;
@@ -337,6 +374,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
 		return;
 	}
+	if (resumed_instead(slot, fd, now, &evidence, &ruling))
+		return;
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)
 		fail(slot, &ruling);

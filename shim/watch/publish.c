@@ -223,3 +223,22 @@ void hf_publish_end(struct hf_slot *slot)
 	add(&head->counts.ended, 1);
 	hf_view_give(place);
 }
+
+void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t gives_up_at)
+{
+	const struct hf_ruling ruling = {.events = 1U << kind, .reason = reason};
+	struct hf_arena_view *view = hf_view_at(slot->view);
+
+	if (hf_arena() == NULL)
+		return;
+	count(&ruling);
+	if (view == NULL)
+		return;
+	hf_view_begin(view);
+	view->gives_up_at = gives_up_at;
+	view->flags = gives_up_at != 0 ? view->flags | HF_VIEW_BROKEN : view->flags & ~(uint32_t)HF_VIEW_BROKEN;
+	if (kind == HF_EV_GAVE_UP)
+		view->flags |= HF_VIEW_ENDED;
+	note_events(view, &ruling);
+	hf_view_end(view);
+}

@@ -14,6 +14,9 @@ void hf_publish_prepare(void);
 void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
 		const struct hf_evidence *evidence, const struct hf_ruling *ruling);
 
+/* An event that no look gave; GIVES_UP_AT of a broken connection, else 0. */
+void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t gives_up_at);
+
 /* Another process speaks for SLOT now, or it is no more. */
 void hf_publish_end(struct hf_slot *slot);
 

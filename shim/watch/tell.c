@@ -1,7 +1,8 @@
 #include "watch/tell.h"
-#include "io/wrap.h"
+#include "io/resume.h"
 #include "runtime.h"
 #include "sys.h"
+#include "watch/publish.h"
 #include "watch/socket.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ static void fill_action(struct hf_event *event, const struct hf_ruling *ruling)
 	case HF_EV_HALF_CLOSE_TIMEOUT:
 		/* A reset connection was ended by the peer; there is nothing to do or to leave. */
 		event->has_action = ruling->reason != HF_WHY_RESET;
-		event->action = ruling->end ? HF_ABORT : HF_REPORT;
+		event->action = ruling->end ? HF_ABORT : ruling->reconnects ? HF_RECONNECT : HF_REPORT;
 		break;
 	default:
 		break;
@@ -151,5 +152,31 @@ void hf_tell_reset(struct hf_slot *slot, int fd)
 	hf_event_init(&event, HF_EV_DEAD);
 	fill(&event, slot, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
 	event.reason = HF_WHY_RESET;
+	hf_report(&event);
+}
+
+void hf_tell_reconnecting(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
+			  struct hf_ruling *ruling)
+{
+	ruling->reconnects = true;
+	hf_tell(slot, now, evidence, ruling);
+}
+
+void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t down,
+		    uint64_t resent)
+{
+	struct hf_event event;
+
+	hf_publish_event(slot, kind, reason, kind == HF_EV_BROKEN ? hf_resume_of(slot)->until : 0);
+	if (!hf_report_wanted(kind))
+		return;
+	hf_event_init(&event, kind);
+	fill(&event, slot, NULL);
+	if (kind == HF_EV_BROKEN)
+		event.reason = reason;
+	else
+		event.down_ms = (int64_t)down;
+	if (kind == HF_EV_RESUMED)
+		event.resent = (int64_t)resent;
 	hf_report(&event);
 }

@@ -23,4 +23,12 @@ void hf_tell_failed(struct hf_slot *slot, int fd, int error);
 /* A hook saw the peer's reset through FD: told at once, for the program may end before the watchdog comes round. */
 void hf_tell_reset(struct hf_slot *slot, int fd);
 
+/* The dead event of a connection that is not ended but may be resumed (io/resume.h). */
+void hf_tell_reconnecting(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
+			  struct hf_ruling *ruling);
+
+/* broken (REASON), resumed (DOWN ms, RESENT bytes), gave-up (DOWN). */
+void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t down,
+		    uint64_t resent);
+
 #endif

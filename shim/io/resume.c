@@ -1,0 +1,223 @@
+/*
+ * What a connection that can be resumed keeps, and how its calls wait.
+ */
+#include "io/resume.h"
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "state/family.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+_Atomic uint32_t hf_resume_inboxes;
+
+static void *map(size_t size)
+{
+	void *room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return hf_sys_failed(room) ? NULL : room;
+}
+
+void hf_resume_arm(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t ring = hf_runtime.config.resume_buffer;
+	size_t size = sizeof(struct hf_resume) + ring;
+	struct hf_resume *resume, *none = NULL;
+	uint8_t key[HF_CHECK_SIZE];
+	socklen_t len;
+
+	if (hf_runtime.config.on_dead != HF_RECONNECT || wrap->peer.buffer == 0 || hf_resume_of(slot) != NULL ||
+	    (resume = map(size)) == NULL)
+		return;
+	resume->size = size;
+	resume->ring = (struct hf_ring){.start = wrap->tx.sent, .end = wrap->tx.sent, .size = ring};
+	len = sizeof(resume->local);
+	(void)hf_sys_getsockname(fd, &resume->local, &len);
+	len = sizeof(resume->peer);
+	(void)hf_sys_getpeername(fd, &resume->peer, &len);
+	hf_resume_keys(wrap, key, wrap->resume_name);
+	explicit_bzero(key, sizeof(key));
+	if (!atomic_compare_exchange_strong(&slot->resume, &none, resume))
+		hf_sys_munmap(resume, size);
+}
+
+static void drop_inbox(struct hf_resume *resume)
+{
+	if (resume->inbox == NULL)
+		return;
+	hf_sys_munmap(resume->inbox, resume->inbox_size);
+	resume->inbox = NULL;
+	if (atomic_load(&resume->inbox_end) != atomic_load(&resume->inbox_at))
+		atomic_fetch_sub(&hf_resume_inboxes, 1);
+	atomic_store(&resume->inbox_at, 0);
+	atomic_store(&resume->inbox_end, 0);
+}
+
+void hf_resume_free(struct hf_slot *slot)
+{
+	struct hf_resume *resume = atomic_exchange(&slot->resume, NULL);
+	int offer;
+
+	if (resume == NULL)
+		return;
+	drop_inbox(resume);
+	if ((offer = atomic_exchange(&resume->offer, 0)) > 0)
+		hf_sys_close(offer - 1);
+	if (resume->offered > 0)
+		hf_sys_close(resume->offered - 1);
+	hf_sys_munmap(resume, resume->size);
+}
+
+bool hf_resume_fatal(int error)
+{
+	return error == ECONNRESET || error == ECONNABORTED || error == EPIPE || error == ETIMEDOUT || error == EHOSTUNREACH ||
+	       error == ENETUNREACH || error == EHOSTDOWN || error == ENETDOWN || error == ENOTCONN;
+}
+
+/* Whether the session may go on over another connection: it is ours alone, and nobody has ended it. */
+static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	return atomic_load(&wrap->phase) == HF_PHASE_ON && atomic_load(&slot->fate) == 0 &&
+	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
+	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
+	       wrap->session.state < HF_S_TIME_WAIT && !atomic_load(&hf_sys_confined) &&
+	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE &&
+	       !hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me());
+}
+
+bool hf_resume_lost(struct hf_slot *slot, int error)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (resume == NULL || wrap == NULL)
+		return false;
+	if (hf_resume_broken(wrap))
+		return true;
+	if (!possible(slot, wrap))
+		return false;
+	if (atomic_exchange(&wrap->broken, 1) == 0)
+		resume->error = error;
+	hf_watch_poke(slot);
+	return true;
+}
+
+bool hf_resume_met(struct hf_slot *slot, int fd)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+
+	if (wrap == NULL || (wrap->rx.fin && wrap->tx.fin) || wrap->rx.bye)
+		return false;
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 || state != TCP_CLOSE)
+		return hf_resume_broken(wrap);
+	return hf_resume_lost(slot, ECONNRESET);
+}
+
+bool hf_resume_full(struct hf_slot *slot, int fd)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool full;
+
+	if (wrap == NULL || hf_ring_room(&resume->ring) != 0 || !hf_wrap_take_tx(slot, fd, hf_turn_me(), 0))
+		return false;
+	full = hf_resume_room(slot, fd) == 0;
+	hf_turn_end(&wrap->tx_turn);
+	return full;
+}
+
+bool hf_resume_wait(struct hf_slot *slot, uint32_t limit)
+{
+	const struct timespec end = {(time_t)(limit / 1000), (long)(limit % 1000) * 1000000};
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t seen;
+	long woken;
+
+	if (resume == NULL || wrap == NULL)
+		return true;
+	seen = atomic_load(&resume->word);
+	if (!hf_resume_broken(wrap) || atomic_load(&slot->fate) != 0)
+		return true;
+	/* Without a limit the kernel takes the wait up again after a handler with SA_RESTART, as it would a read. */
+	woken = hf_sys4(SYS_futex, &resume->word, FUTEX_WAIT, seen, limit != 0 ? &end : NULL);
+	if (woken != -EINTR && woken != -ETIMEDOUT)
+		return true;
+	errno = woken == -EINTR ? EINTR : EAGAIN;
+	return false;
+}
+
+/* The ring */
+
+size_t hf_resume_room(struct hf_slot *slot, int fd)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int outq = 0;
+
+	/* Asked only when it matters: a call of the kernel's for every fourth of the ring. */
+	if (hf_ring_room(&resume->ring) < resume->ring.size / 4 && !hf_resume_broken(wrap) &&
+	    resume->ring.end == wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 && outq >= 0)
+		hf_ring_release(&resume->ring, hf_resume_arrived(&wrap->tx, (uint64_t)outq));
+	return hf_ring_room(&resume->ring);
+}
+
+void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	for (size_t i = 0; i < count && n > 0; i++) {
+		size_t len = iov[i].iov_len;
+
+		if (skip >= len) {
+			skip -= len;
+			continue;
+		}
+		len = len - skip < n ? len - skip : n;
+		hf_ring_put(&resume->ring, resume->memory, (const uint8_t *)iov[i].iov_base + skip, len);
+		n -= len;
+		skip = 0;
+	}
+}
+
+/* The inbox */
+
+size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,
+			    bool take)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	size_t at = atomic_load(&resume->inbox_at), have = atomic_load(&resume->inbox_end) - at, done = 0;
+
+	n = n < have ? n : have;
+	for (size_t i = 0; i < count && done < n; i++) {
+		size_t len = iov[i].iov_len;
+
+		if (skip >= len) {
+			skip -= len;
+			continue;
+		}
+		len = len - skip < n - done ? len - skip : n - done;
+		if (!hf_copy_out((uint8_t *)iov[i].iov_base + skip, resume->inbox + at + done, len))
+			break;
+		done += len;
+		skip = 0;
+	}
+	if (!take || done == 0)
+		return done;
+	atomic_store(&resume->inbox_at, at + done);
+	if (done == have) {
+		atomic_fetch_sub(&hf_resume_inboxes, 1);
+		drop_inbox(resume);
+	}
+	return done;
+}

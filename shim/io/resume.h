@@ -1,0 +1,159 @@
+/*
+ * HOLDFAST_ON_DEAD=reconnect: a wrapped connection whose path is gone goes on over another one, without a byte lost or
+ * repeated, and its program sees a pause.
+ *
+ * What is kept for that, the ring of bytes that may not have arrived and the inbox of bytes that had arrived when the
+ * connection broke, lies in memory that forked children share; an exec begins it anew.  The ring is under the tx turn,
+ * the inbox under the rx turn, the rest is the watchdog's.
+ *
+ *   armed     both sides want it: every byte written is in the ring until the peer's kernel has it
+ *   broken    somebody has met the end of the path (hf_resume_lost()); calls wait, or say EAGAIN; the watchdog sees to
+ *             it that nothing more is acknowledged on the old connection, gets everybody out of the kernel's calls and
+ *             takes what has come into the inbox: then the phase is HF_PHASE_BROKEN
+ *   the client connects the same socket again and says HELLO with RESUME; the server gets that from a listener
+ *             (io/resume_accept.c) and puts the new socket under the program's descriptor
+ *   over      both have said what they expect: what is missing is sent again, the phase is ON; or the time is up, or
+ *             the peer knows nothing of the session: the ordinary error
+ */
+#ifndef HOLDFAST_IO_RESUME_H
+#define HOLDFAST_IO_RESUME_H
+
+#include "core/resume.h"
+#include "io/wrap.h"
+
+struct hf_wait;
+
+enum hf_resume_step {
+	HF_STEP_NONE,
+	HF_STEP_BREAK,  /* getting everybody out of the old connection */
+	HF_STEP_REST,   /* client: until the next try; server: until the client comes */
+	HF_STEP_CALL,   /* client: connecting */
+	HF_STEP_GREET,  /* client: HELLO said */
+	HF_STEP_PROVE,  /* server: HELLO answered, the client's PROOF is to come */
+};
+
+struct hf_resume {
+	struct hf_ring ring;
+	size_t size;    /* of this mapping */
+	uint8_t *inbox; /* a mapping of its own, or NULL */
+	size_t inbox_size;
+	_Atomic size_t inbox_at, inbox_end;
+	_Atomic uint32_t word;    /* a futex: changes whenever whoever waits should look again */
+	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
+	_Atomic uint8_t restored; /* resumed at least once: the kernel's addresses are not those the program knew */
+	union hf_address local, peer; /* as the program first saw them */
+
+	/* The watchdog's. */
+	enum hf_resume_step step;
+	uint64_t broken_at, until, next_at; /* ms */
+	uint64_t resumed_at;
+	uint32_t tries;
+	int error; /* the kernel's own word for the end of the path, 0: end of file */
+	int offered;
+	bool fenced; /* nothing more is acknowledged on the old connection */
+	uint8_t nonce[HF_NONCE_SIZE], peer_nonce[HF_NONCE_SIZE];
+	uint64_t peer_expects;
+	uint8_t memory[]; /* the ring's */
+};
+
+static inline struct hf_resume *hf_resume_of(struct hf_slot *slot)
+{
+	return atomic_load_explicit(&slot->resume, memory_order_acquire);
+}
+
+/* Frames flow, and both sides would resume: keep what is sent from here on.  FD is asked for its addresses. */
+void hf_resume_arm(struct hf_slot *slot, int fd);
+
+/* With the slot. */
+void hf_resume_free(struct hf_slot *slot);
+
+/* Whether the path is gone and the session may go on over another. */
+static inline bool hf_resume_broken(const struct hf_wrap *wrap)
+{
+	return __builtin_expect(atomic_load_explicit(&wrap->broken, memory_order_acquire) != 0, 0);
+}
+
+/*
+ * A call on SLOT has met the end of the path: ERROR, or 0 for an end of file that no frame announced.  True: the session
+ * may go on elsewhere, and the call is to wait for that (hf_resume_wait()) with no turn in hand.
+ */
+bool hf_resume_lost(struct hf_slot *slot, int error);
+
+/* Errors by which the kernel says that the path is gone. */
+bool hf_resume_fatal(int error);
+
+/*
+ * Wait until SLOT's session goes on or has ended; call again and look.  LIMIT ms, 0: for ever.  False: errno is EINTR
+ * or EAGAIN, as of the call that waits.
+ */
+bool hf_resume_wait(struct hf_slot *slot, uint32_t limit);
+
+/* The ring; the tx turn is ours.  How many bytes may be sent now: it asks the kernel what has arrived if need be. */
+size_t hf_resume_room(struct hf_slot *slot, int fd);
+
+/* N program bytes of IOV from byte SKIP on have been given to the kernel. */
+void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n);
+
+/* How many kept bytes have to be sent again, before anything else. */
+static inline uint64_t hf_resume_backlog(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	const struct hf_resume *resume = hf_resume_of(slot);
+
+	return resume != NULL && resume->ring.end > wrap->tx.sent ? resume->ring.end - wrap->tx.sent : 0;
+}
+
+/* poll(2) says that FD has an error or an end: whether it is that of a path, and the session may go on. */
+bool hf_resume_met(struct hf_slot *slot, int fd);
+
+/* Whether there is no room to send anything now. */
+bool hf_resume_full(struct hf_slot *slot, int fd);
+
+/* The inbox; the rx turn is ours to take from it.  How many bytes wait there. */
+static inline size_t hf_resume_inbox(struct hf_slot *slot)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	return __builtin_expect(resume != NULL, 0) ? atomic_load(&resume->inbox_end) - atomic_load(&resume->inbox_at)
+						   : 0;
+}
+
+/* How many connections of this process have something there. */
+extern _Atomic uint32_t hf_resume_inboxes;
+
+/* Copy up to N bytes into IOV from byte SKIP on; TAKE: they are gone then. Returns how many. */
+size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,
+			    bool take);
+
+/* The watchdog's turn at a broken connection. Returns when to come again, ms; UINT64_MAX: it is over. */
+uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now);
+
+/* FD came from accept(2).  True: it was a RESUME and is taken care of; the program must not see it. */
+bool hf_resume_take(int fd);
+
+/* Whether this process's connections, or its family's, may be resumed by who connects to a listener. */
+bool hf_resume_serving(void);
+
+/* Between the files of the resumption. */
+
+void hf_resume_hang_up(int fd);
+
+/* The session's keys. */
+void hf_resume_keys(const struct hf_wrap *wrap, uint8_t key[HF_CHECK_SIZE], uint8_t name[HF_SESSION_SIZE]);
+
+/* A HELLO with RESUME as this side says it; FLAGS as in it. */
+void hf_resume_hello(struct hf_slot *slot, uint8_t out[HF_HELLO_SIZE], uint32_t flags, const uint8_t *client_nonce);
+
+/* Nothing more is acknowledged on FD, whatever comes: called before it is drained. */
+void hf_resume_fence(int fd);
+
+/* The session cannot go on: ERROR to every call; REFUSED: the peer said so. */
+void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error);
+
+/* Both turns are ours, FD is the new connection and the peer expects OFFSET on it.  False: it must not be. */
+bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset);
+
+/* Steps of either side: when to come again. */
+uint64_t hf_resume_dial(struct hf_slot *slot, int fd, uint64_t now);
+uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * A client that resumes a session comes to a listener like any other: it is known by its first bytes, and the program
+ * never sees it.
+ */
+#include "io/resume.h"
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+bool hf_resume_serving(void)
+{
+	return hf_runtime.config.on_dead == HF_RECONNECT && hf_wrap_in_use();
+}
+
+static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+		struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
+
+		if (wrap != NULL && hf_resume_of(slot) != NULL && !wrap->client &&
+		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
+			return slot;
+	}
+	return NULL;
+}
+
+static bool genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZE])
+{
+	uint8_t bytes[HF_CHECK_SIZE], name[HF_SESSION_SIZE];
+	const struct hf_key key = {bytes, sizeof(bytes)};
+	enum hf_hello_result result;
+	struct hf_hello peer;
+	size_t used;
+
+	hf_resume_keys(wrap, bytes, name);
+	result = hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, &peer, &used);
+	explicit_bzero(bytes, sizeof(bytes));
+	return result == HF_HELLO_VALID;
+}
+
+/* The session is not known here, or the HELLO is not of who began it. */
+static void refuse(int fd, const uint8_t in[HF_HELLO_SIZE])
+{
+	struct hf_hello mine = {.version = HF_WIRE_VERSION,
+				.flags = HF_HELLO_SERVER | HF_HELLO_RESUME | HF_HELLO_REFUSED};
+	uint8_t out[HF_HELLO_SIZE];
+
+	memcpy(mine.session, in + HF_HELLO_SESSION, sizeof(mine.session));
+	(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
+	hf_hello_make(out, &mine, &hf_runtime.key, in + HF_HELLO_NONCE);
+	/* Taken first: a close with bytes unread would be a reset, which destroys the answer. */
+	(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}
+
+static bool hand_over(int fd, struct hf_slot *slot)
+{
+	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
+	struct hf_resume *resume = hf_resume_of(slot);
+	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH), before;
+
+	if (copy < 0)
+		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (copy < 0)
+		return false;
+	before = atomic_exchange(&resume->offer, copy + 1);
+	if (before > 0)
+		hf_sys_close(before - 1);
+	/* The client knows before we do that the path is gone. */
+	if (!hf_resume_lost(slot, ECONNRESET)) {
+		before = atomic_exchange(&resume->offer, 0);
+		if (before > 0)
+			hf_sys_close(before - 1);
+		return false;
+	}
+	hf_watch_poke(slot);
+	return true;
+}
+
+bool hf_resume_take(int fd)
+{
+	enum { PATIENCE_MS = 50 };
+	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
+	struct hf_slot *slot;
+	long got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+
+	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
+		return false;
+	for (int i = 0; got < (long)sizeof(in) && i < PATIENCE_MS; i++) {
+		const struct timespec moment = {0, 1000000};
+
+		hf_sys_nanosleep(&moment, NULL);
+		got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	}
+	slot = got == (long)sizeof(in) ? slot_named(name) : NULL;
+	if (slot == NULL || !genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot))
+		refuse(fd, in);
+	hf_sys_close(fd);
+	return true;
+}

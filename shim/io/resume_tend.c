@@ -1,0 +1,284 @@
+/*
+ * The watchdog's turn at a broken connection: out of the old one, and on with the new.
+ */
+#include "io/keep.h"
+#include "io/resume.h"
+#include "io/wrap_inner.h"
+#include "runtime.h"
+#include "state/proc.h"
+#include "sys.h"
+#include "watch/socket.h"
+#include "watch/tell.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+enum { STEP_MS = 4 };
+
+static void wake(struct hf_resume *resume)
+{
+	atomic_fetch_add(&resume->word, 1);
+	hf_sys_futex((uint32_t *)&resume->word, FUTEX_WAKE, INT32_MAX, NULL);
+}
+
+/* Keys and greetings */
+
+void hf_resume_keys(const struct hf_wrap *wrap, uint8_t key[HF_CHECK_SIZE], uint8_t name[HF_SESSION_SIZE])
+{
+	hf_resume_key(key, &hf_runtime.key, wrap->id);
+	hf_resume_name(name, key);
+}
+
+void hf_resume_hello(struct hf_slot *slot, uint8_t out[HF_HELLO_SIZE], uint32_t flags, const uint8_t *client_nonce)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_hello mine = {
+		.version = HF_WIRE_VERSION,
+		.flags = flags | HF_HELLO_RESUME,
+		.interval = hf_runtime.config.interval,
+		.timeout = hf_runtime.config.timeout,
+		.buffer = hf_runtime.config.resume_buffer,
+		.pid = (uint32_t)hf_sys_getpid(),
+		.offset = hf_resume_expects(&wrap->rx),
+	};
+	uint8_t bytes[HF_CHECK_SIZE];
+	const struct hf_key key = {bytes, sizeof(bytes)};
+
+	hf_resume_keys(wrap, bytes, mine.session);
+	(void)hf_sys_getrandom(resume->nonce, sizeof(resume->nonce), 0);
+	memcpy(mine.nonce, resume->nonce, sizeof(mine.nonce));
+	hf_hello_make(out, &mine, &key, client_nonce);
+	explicit_bzero(bytes, sizeof(bytes));
+}
+
+/* Out of the old connection */
+
+/*
+ * A filter that lets nothing through: segments that come are dropped before TCP sees them, and so acknowledged by
+ * nobody.  What is acknowledged and not taken out would be lost: the peer keeps it no longer.
+ */
+void hf_resume_fence(int fd)
+{
+	struct sock_filter nothing = {.code = BPF_RET | BPF_K, .k = 0};
+	const struct sock_fprog program = {.len = 1, .filter = &nothing};
+
+	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+static bool inbox_room(struct hf_resume *resume, size_t more)
+{
+	size_t end = atomic_load(&resume->inbox_end), size = resume->inbox_size;
+	uint8_t *room;
+
+	if (resume->inbox != NULL && end + more <= size)
+		return true;
+	size = (end + more + 0xffff) & ~(size_t)0xffff;
+	room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (hf_sys_failed(room))
+		return false;
+	if (resume->inbox != NULL) {
+		memcpy(room, resume->inbox, end);
+		hf_sys_munmap(resume->inbox, resume->inbox_size);
+	}
+	resume->inbox = room;
+	resume->inbox_size = size;
+	return true;
+}
+
+/* Everything the old connection has brought into the inbox. False: it makes no sense, or there is no room. */
+static bool drain(struct hf_slot *slot, int fd)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool was_empty = hf_resume_inbox(slot) == 0;
+
+	for (;;) {
+		size_t end = atomic_load(&resume->inbox_end), bytes;
+		struct hf_rx_news news;
+		int waiting = 0;
+		long got;
+
+		(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
+		if (!inbox_room(resume, (size_t)(waiting > 0 ? waiting : 0) + 4096))
+			return false;
+		got = hf_sys_recvfrom(fd, resume->inbox + end, resume->inbox_size - end, MSG_DONTWAIT, NULL, NULL);
+		if (got <= 0)
+			break;
+		bytes = hf_rx_squeeze(&wrap->rx, resume->inbox + end, (size_t)got, &news);
+		atomic_store(&resume->inbox_end, end + bytes);
+		if (!hf_wrap_news(slot, fd, &news))
+			return false;
+	}
+	if (was_empty && hf_resume_inbox(slot) != 0)
+		atomic_fetch_add(&hf_resume_inboxes, 1);
+	return true;
+}
+
+/* It cannot be resumed after all: the old end is the end, in the kernel's own words. */
+static uint64_t as_it_was(struct hf_slot *slot, int fd, uint64_t now)
+{
+	hf_resume_give_up(slot, fd, now, hf_resume_of(slot)->error);
+	return UINT64_MAX;
+}
+
+static void tell(struct hf_slot *slot, enum hf_event_kind kind, uint64_t down, uint64_t resent)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	hf_tell_resume(slot, kind, resume->error == ECONNRESET || resume->error == EPIPE ? HF_WHY_RESET : HF_WHY_PATH,
+		       down, resent);
+}
+
+/* Nobody is in a call on it, nothing more comes: what has come is taken, and frames begin afresh. */
+static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!drain(slot, fd)) {
+		hf_wrap_fail(slot, EPROTO);
+		wake(resume);
+		return UINT64_MAX;
+	}
+	if (wrap->rx.bye || resume->ring.end != wrap->tx.sent)
+		return as_it_was(slot, fd, now);
+	hf_resume_break(&wrap->rx, &wrap->tx);
+	wrap->rx_raw = wrap->tx_raw = 0;
+	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
+	resume->step = HF_STEP_REST;
+	resume->next_at = now;
+	resume->tries = 0;
+	if (wrap->client)
+		hf_resume_hang_up(fd);
+	tell(slot, HF_EV_BROKEN, 0, 0);
+	wake(resume);
+	return now;
+}
+
+static uint64_t leave_old(struct hf_slot *slot, int fd, uint64_t now)
+{
+	enum { AGAIN_MS = 2 };
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_watchdog();
+	uint64_t next = now + AGAIN_MS;
+
+	if (!resume->fenced) {
+		resume->fenced = true;
+		hf_resume_fence(fd);
+		/* Whoever sleeps in the kernel's calls comes out, and waits with us. */
+		hf_sys_shutdown(fd, SHUT_RDWR);
+		return next; /* a segment that was past the filter already is in the queue by then */
+	}
+	if (!hf_wrap_take_rx(slot, fd, me, 0))
+		return hf_wrap_fate(slot) != 0 ? UINT64_MAX : next;
+	if (hf_wrap_take_tx(slot, fd, me, 0)) {
+		next = settle(slot, fd, now);
+		hf_turn_end(&wrap->tx_turn);
+	}
+	hf_turn_end(&wrap->rx_turn);
+	return next;
+}
+
+/* On with the new one */
+
+bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t me = hf_turn_watchdog();
+	enum hf_resume_from from = hf_resume_from(&wrap->tx, &resume->ring, offset);
+	uint64_t resent = resume->ring.end - wrap->tx.sent;
+
+	if (from == HF_RESUME_NO)
+		return false;
+	hf_wrap_session_lock(wrap, me);
+	hf_resume_session(&wrap->session, now, from == HF_RESUME_AND_END);
+	hf_wrap_session_unlock(wrap);
+	if (from == HF_RESUME_AND_END)
+		wrap->shut_after_queue = true;
+	wrap->seen_at = now;
+	wrap->seen_bytes = 0;
+	wrap->unread_since = now;
+	wrap->settled_at = 0;
+	wrap->hung = false;
+	atomic_store(&wrap->ended, 0);
+	atomic_store(&wrap->error_taken, 0);
+	atomic_store(&wrap->shut_read, 0);
+	if (wrap->rx.fin && atomic_exchange(&wrap->shut_read, 1) == 0)
+		hf_sys_shutdown(fd, SHUT_RD);
+	atomic_store(&resume->restored, 1);
+	resume->step = HF_STEP_NONE;
+	resume->fenced = false;
+	resume->resumed_at = now;
+	slot->looked = false;
+	atomic_store(&slot->error_seen, 0);
+	atomic_store(&slot->told_reset, 0);
+	atomic_store(&wrap->starved, 1);
+	atomic_store(&wrap->phase, HF_PHASE_ON);
+	atomic_store(&wrap->broken, 0);
+	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
+	hf_socket_retune(slot, fd);
+	tell(slot, HF_EV_RESUMED, now - resume->broken_at, resent);
+	wake(resume);
+	return true;
+}
+
+void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	(void)fd;
+	if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
+		tell(slot, HF_EV_GAVE_UP, now - resume->broken_at, 0);
+	/* An end of file, as the kernel had it: behind what has come, a read says so and a write is refused. */
+	if (error == 0) {
+		atomic_store(&wrap->ended, 1);
+		atomic_store(&wrap->real_shut_write, 1);
+		atomic_store(&wrap->phase, HF_PHASE_ON);
+	} else {
+		hf_wrap_share_fate(slot, error);
+	}
+	resume->step = HF_STEP_NONE;
+	atomic_store(&wrap->broken, 0);
+	wake(resume);
+}
+
+uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t next = UINT64_MAX;
+
+	if (resume == NULL || wrap == NULL || hf_wrap_fate(slot) != 0)
+		return next;
+	/* Announce, then look, as in hf_wrap_tend(): the program may be closing it. */
+	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	if (atomic_load(&slot->closed) != 0 || atomic_load(&slot->fd) != fd) {
+		atomic_store(&slot->tended, 0);
+		return now + STEP_MS;
+	}
+	if (resume->step == HF_STEP_NONE) {
+		resume->step = HF_STEP_BREAK;
+		resume->broken_at = now;
+		resume->until = now + hf_runtime.config.reconnect_window;
+		resume->fenced = false;
+	}
+	if (resume->step == HF_STEP_BREAK)
+		next = leave_old(slot, fd, now);
+	else if (now >= resume->until)
+		hf_resume_give_up(slot, fd, now, ETIMEDOUT);
+	else
+		next = wrap->client ? hf_resume_dial(slot, fd, now) : hf_resume_serve(slot, fd, now);
+	atomic_store(&slot->tended, 0);
+	return next;
+}
