@@ -224,11 +224,13 @@ static socklen_t room_of(const socklen_t *len)
 }
 
 /* Another time, with the room for the address that the program gave. */
-#define HF_ACCEPT(listener, addr, len, call)                 \
+#define HF_ACCEPT(listener, addr, len, flags, call)                 \
 	do {                                                 \
 		socklen_t room_ = room_of(len);              \
 		int new_;                                    \
 		hf_real_ready();                             \
+		if (hf_unlikely(atomic_load(&hf_resume_waiting) != 0) && (new_ = hf_resume_accept(listener, addr, len, flags)) >= 0) \
+			return accepted(listener, new_); \
 		while (resumes(new_ = (call)))               \
 			if (room_ != 0)                      \
 				*(len) = room_;              \
@@ -237,12 +239,12 @@ static socklen_t room_of(const socklen_t *len)
 
 int hf_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	HF_ACCEPT(fd, addr, len, hf_real.accept(fd, addr, len));
+	HF_ACCEPT(fd, addr, len, 0, hf_real.accept(fd, addr, len));
 }
 
 int hf_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	HF_ACCEPT(fd, addr, len, hf_real.accept4(fd, addr, len, flags));
+	HF_ACCEPT(fd, addr, len, flags, hf_real.accept4(fd, addr, len, flags));
 }
 
 int hf_listen(int fd, int backlog)

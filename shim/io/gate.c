@@ -1,5 +1,6 @@
 #include "io/gate.h"
 #include "io/adopt.h"
+#include "io/resume.h"
 #include "state/fdlist.h"
 #include "io/keep.h"
 #include "sys.h"
@@ -147,7 +148,7 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 		return adopted(hf_adopt_unknown(fd, hf_fdmap_get(fd)), refused);
 	}
 	/* Where the stream of frames stands nobody knows any more: what comes is no data. */
-	if (way == HF_READS && fate != EPROTO && tail_unread(fd))
+	if (way == HF_READS && fate != EPROTO && (hf_resume_inbox(slot) != 0 || tail_unread(fd)))
 		return slot;
 	*refused = fate;
 	return slot;

@@ -16,7 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-_Atomic uint32_t hf_resume_inboxes;
+_Atomic uint32_t hf_resume_inboxes, hf_resume_count;
 
 static void *map(size_t size)
 {
@@ -69,10 +69,14 @@ void hf_resume_free(struct hf_slot *slot)
 	if (resume == NULL)
 		return;
 	drop_inbox(resume);
+	if (resume->step != HF_STEP_NONE)
+		atomic_fetch_sub(&hf_resume_count, 1);
 	if ((offer = atomic_exchange(&resume->offer, 0)) > 0)
 		hf_sys_close(offer - 1);
 	if (resume->offered > 0)
 		hf_sys_close(resume->offered - 1);
+	if (resume->listener > 0)
+		hf_sys_close(resume->listener - 1);
 	hf_sys_munmap(resume, resume->size);
 }
 
@@ -82,13 +86,21 @@ bool hf_resume_fatal(int error)
 	       error == ENETUNREACH || error == EHOSTDOWN || error == ENETDOWN || error == ENOTCONN;
 }
 
+bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	int outq = 0;
+
+	return wrap->rx.fin && wrap->tx.fin && wrap->tx.owed_size == 0 &&
+	       hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 && outq == 0;
+}
+
 /* Whether the session may go on over another connection: it is ours alone, and nobody has ended it. */
 static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	return atomic_load(&wrap->phase) == HF_PHASE_ON && atomic_load(&slot->fate) == 0 &&
 	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
 	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
-	       wrap->session.state < HF_S_TIME_WAIT && !atomic_load(&hf_sys_confined) &&
+	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) && !atomic_load(&hf_sys_confined) &&
 	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE &&
 	       !hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me());
 }
@@ -116,10 +128,12 @@ bool hf_resume_met(struct hf_slot *slot, int fd)
 	uint8_t state = 0;
 	socklen_t len = sizeof(state);
 
-	if (wrap == NULL || (wrap->rx.fin && wrap->tx.fin) || wrap->rx.bye)
+	if (wrap == NULL)
 		return false;
+	if (hf_resume_broken(wrap))
+		return true;
 	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 || state != TCP_CLOSE)
-		return hf_resume_broken(wrap);
+		return false;
 	return hf_resume_lost(slot, ECONNRESET);
 }
 

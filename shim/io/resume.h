@@ -50,6 +50,8 @@ struct hf_resume {
 	uint32_t tries;
 	int error; /* the kernel's own word for the end of the path, 0: end of file */
 	int offered;
+	int listener; /* one of ours, where the program has none any more, plus one; 0: none */
+	uint64_t readable_since, listen_at;
 	bool fenced; /* nothing more is acknowledged on the old connection */
 	uint8_t nonce[HF_NONCE_SIZE], peer_nonce[HF_NONCE_SIZE];
 	uint64_t peer_expects;
@@ -133,7 +135,26 @@ bool hf_resume_take(int fd);
 /* Whether this process's connections, or its family's, may be resumed by who connects to a listener. */
 bool hf_resume_serving(void);
 
+/* Whether a connection of this process is broken: then waits of the kernel's are cut into slices, for what ends them may
+ * come by other ways. */
+extern _Atomic uint32_t hf_resume_count;
+static inline bool hf_resume_stirring(void)
+{
+	return __builtin_expect(atomic_load(&hf_resume_count) != 0 || atomic_load(&hf_resume_inboxes) != 0, 0);
+}
+
+/* Connections taken from LISTENER that are no resumptions wait for the program's accept(2). -1: none does. */
+extern _Atomic uint32_t hf_resume_waiting;
+bool hf_resume_has_waiting(int listener);
+int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int flags);
+
 /* Between the files of the resumption. */
+
+/* Whether both programs have ended their direction, and ours has arrived to the last byte: nothing is left to do. */
+bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap);
+
+/* The watchdog looks at the listeners where the client may come. */
+void hf_resume_look_around(struct hf_resume *resume, uint64_t now);
 
 void hf_resume_hang_up(int fd);
 

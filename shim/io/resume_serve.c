@@ -212,5 +212,8 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		resume->offered = offer;
 		return greet(slot, fd, now);
 	}
-	return resume->step == HF_STEP_PROVE ? prove(slot, fd, now) : now + IDLE_MS;
+	if (resume->step == HF_STEP_PROVE)
+		return prove(slot, fd, now);
+	hf_resume_look_around(resume, now);
+	return atomic_load(&resume->offer) > 0 ? now : now + IDLE_MS;
 }

@@ -1,8 +1,8 @@
 /*
  * The watchdog's turn at a broken connection: out of the old one, and on with the new.
  */
-#include "io/keep.h"
 #include "io/resume.h"
+#include "io/wait.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/proc.h"
@@ -137,6 +137,17 @@ static void tell(struct hf_slot *slot, enum hf_event_kind kind, uint64_t down, u
 		       down, resent);
 }
 
+/* Edges that came while it was broken have been taken back. */
+static void again(struct hf_slot *slot, int fd)
+{
+	hf_fd_entry entry = hf_slot_entry(slot);
+
+	hf_epoll_again(fd);
+	for (int other = 0; other < hf_fdmap_end(); other++)
+		if (other != fd && hf_fdmap_get(other) == entry)
+			hf_epoll_again(other);
+}
+
 /* Nobody is in a call on it, nothing more comes: what has come is taken, and frames begin afresh. */
 static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 {
@@ -148,11 +159,13 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		wake(resume);
 		return UINT64_MAX;
 	}
-	if (wrap->rx.bye || resume->ring.end != wrap->tx.sent)
+	if (wrap->rx.bye || resume->ring.end != wrap->tx.sent || hf_resume_complete(slot, wrap))
 		return as_it_was(slot, fd, now);
 	hf_resume_break(&wrap->rx, &wrap->tx);
 	wrap->rx_raw = wrap->tx_raw = 0;
 	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
+	if (hf_resume_inbox(slot) != 0 || wrap->rx.fin)
+		again(slot, fd);
 	resume->step = HF_STEP_REST;
 	resume->next_at = now;
 	resume->tries = 0;
@@ -190,6 +203,18 @@ static uint64_t leave_old(struct hf_slot *slot, int fd, uint64_t now)
 
 /* On with the new one */
 
+static void over(struct hf_resume *resume)
+{
+	if (resume->step != HF_STEP_NONE)
+		atomic_fetch_sub(&hf_resume_count, 1);
+	resume->step = HF_STEP_NONE;
+	resume->fenced = false;
+	resume->readable_since = resume->listen_at = 0;
+	if (resume->listener > 0)
+		hf_sys_close(resume->listener - 1);
+	resume->listener = 0;
+}
+
 bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
@@ -216,8 +241,7 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	if (wrap->rx.fin && atomic_exchange(&wrap->shut_read, 1) == 0)
 		hf_sys_shutdown(fd, SHUT_RD);
 	atomic_store(&resume->restored, 1);
-	resume->step = HF_STEP_NONE;
-	resume->fenced = false;
+	over(resume);
 	resume->resumed_at = now;
 	slot->looked = false;
 	atomic_store(&slot->error_seen, 0);
@@ -227,6 +251,7 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	atomic_store(&wrap->broken, 0);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_socket_retune(slot, fd);
+	again(slot, fd);
 	tell(slot, HF_EV_RESUMED, now - resume->broken_at, resent);
 	wake(resume);
 	return true;
@@ -237,19 +262,19 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	(void)fd;
 	if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
 		tell(slot, HF_EV_GAVE_UP, now - resume->broken_at, 0);
 	/* An end of file, as the kernel had it: behind what has come, a read says so and a write is refused. */
-	if (error == 0) {
+	if (error == 0 || (wrap->rx.fin && wrap->tx.fin)) {
 		atomic_store(&wrap->ended, 1);
 		atomic_store(&wrap->real_shut_write, 1);
 		atomic_store(&wrap->phase, HF_PHASE_ON);
 	} else {
 		hf_wrap_share_fate(slot, error);
 	}
-	resume->step = HF_STEP_NONE;
+	over(resume);
 	atomic_store(&wrap->broken, 0);
+	again(slot, fd);
 	wake(resume);
 }
 
@@ -263,12 +288,13 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 		return next;
 	/* Announce, then look, as in hf_wrap_tend(): the program may be closing it. */
 	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
-	if (atomic_load(&slot->closed) != 0 || atomic_load(&slot->fd) != fd) {
+	if ((atomic_load(&slot->closed) != 0 && atomic_load(&slot->draining) == 0) || atomic_load(&slot->fd) != fd) {
 		atomic_store(&slot->tended, 0);
 		return now + STEP_MS;
 	}
 	if (resume->step == HF_STEP_NONE) {
 		resume->step = HF_STEP_BREAK;
+		atomic_fetch_add(&hf_resume_count, 1);
 		resume->broken_at = now;
 		resume->until = now + hf_runtime.config.reconnect_window;
 		resume->fenced = false;

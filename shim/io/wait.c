@@ -125,6 +125,15 @@ void hf_quiet_end(const struct hf_quiet *quiet)
 	(void)hf_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &quiet->own, NULL, KERNEL_SIGSET);
 }
 
+/* The path is gone: what has come over it can be read, everything else is a pause. */
+static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause)
+{
+	if (hf_wrap_look(slot, fd) == HF_LOOK_READY)
+		return HF_READABLE & events;
+	*pause = true;
+	return 0;
+}
+
 /* During the handshake the kernel's readiness means little: drive it, and show what the program could use. */
 static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short events, short revents, bool once,
 			bool *pause)
@@ -136,9 +145,9 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 		return revents;
 	if (hf_wrap_of(slot) == NULL)
 		return ask_again(fd, events); /* plain from here on, and perhaps another connection */
-	if (hf_resume_broken(wrap) && hf_resume_inbox(slot) != 0)
-		return HF_READABLE & events;
-	if (phase == HF_PHASE_REDIAL || hf_resume_broken(wrap)) {
+	if (phase == HF_PHASE_BROKEN)
+		return sift_broken(slot, fd, events, pause);
+	if (phase == HF_PHASE_REDIAL) {
 		*pause = true;
 		return 0; /* of the old connection */
 	}
@@ -164,10 +173,11 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)
 		return revents;
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap))
+	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
-	if ((revents & (POLLERR | POLLHUP)) != 0 && hf_resume_of(slot) != NULL && hf_resume_met(slot, fd))
-		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
+	if (hf_resume_of(slot) != NULL && (hf_resume_broken(wrap) || (revents & (POLLERR | POLLHUP)) != 0) &&
+	    hf_resume_met(slot, fd))
+		return sift_broken(slot, fd, events, &sieve->pause);
 	if ((revents & POLLOUT) != 0 && !once && hf_resume_of(slot) != NULL && hf_resume_full(slot, fd)) {
 		revents &= (short)~(POLLOUT | POLLWRNORM);
 		sieve->pause = true;
@@ -176,7 +186,7 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		enum hf_look look = hf_wrap_look(slot, fd);
 
 		if (hf_resume_broken(wrap))
-			return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
+			return sift_broken(slot, fd, events, &sieve->pause);
 		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 			revents &= (short)~HF_READABLE;
 	}
@@ -199,7 +209,7 @@ static bool any_wrapped(const struct pollfd *fds, nfds_t count)
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot != NULL && hf_wrap_of(slot) != NULL)
+		if ((slot != NULL && hf_wrap_of(slot) != NULL) || (entry == HF_FD_LISTENER && hf_resume_serving()))
 			return true;
 	}
 	return false;
@@ -228,6 +238,8 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 		if (slot != NULL &&
 		    (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) & (fds[i].events | POLLHUP)) != 0)
 			return true;
+		if (entry == HF_FD_LISTENER && (fds[i].events & POLLIN) != 0 && hf_resume_has_waiting(fds[i].fd))
+			return true;
 	}
 	return false;
 }
@@ -248,6 +260,8 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 		if (slot != NULL)
 			fds[i].revents = (short)(fds[i].revents |
 						 (hf_wrap_ends(slot, fds[i].fd, false) & (fds[i].events | POLLHUP)));
+		else if (entry == HF_FD_LISTENER && (fds[i].events & POLLIN) != 0 && hf_resume_has_waiting(fds[i].fd))
+			fds[i].revents |= POLLIN;
 	}
 	return sift_fds(fds, count, &sieve);
 }
@@ -255,6 +269,8 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 /* One deadline for the whole wait, however many beats come meanwhile. */
 static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
+	const struct timespec slice = {0, 50000000};
+	const struct timespec *limit;
 	uint64_t until = hf_deadline(timeout);
 	struct timespec left;
 
@@ -264,7 +280,13 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 
 		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, false)) != 0)
 			return ready;
-		ready = hf_real.ppoll(fds, count, timeout != NULL ? hf_left(until, &left) : NULL, mask);
+		/* Taken from a listener by the watchdog: no wait of the kernel's ends for it. */
+		limit = timeout != NULL ? hf_left(until, &left) : NULL;
+		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
+			limit = &slice;
+		ready = hf_real.ppoll(fds, count, limit, mask);
+		if (ready == 0 && limit == &slice)
+			continue;
 		if (ready <= 0)
 			return ready;
 		ready = sift_fds(fds, count, &sieve);
@@ -358,7 +380,7 @@ static bool wrapped_in_set(int count, const fd_set *set)
 		hf_fd_entry entry = FD_ISSET(fd, set) ? hf_fdmap_get(fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot != NULL && hf_wrap_of(slot) != NULL)
+		if ((slot != NULL && hf_wrap_of(slot) != NULL) || (entry == HF_FD_LISTENER && hf_resume_serving()))
 			return true;
 	}
 	return false;
@@ -393,7 +415,8 @@ static int add_inboxes(int count, int ready, fd_set *in, const fd_set *asked)
 		hf_fd_entry entry = FD_ISSET(fd, asked) ? hf_fdmap_get(fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (slot == NULL || hf_resume_inbox(slot) == 0 || FD_ISSET(fd, in))
+		if (FD_ISSET(fd, in) || (slot != NULL ? hf_resume_inbox(slot) == 0
+						      : entry != HF_FD_LISTENER || !hf_resume_has_waiting(fd)))
 			continue;
 		FD_SET(fd, in);
 		ready++;
@@ -406,7 +429,8 @@ static bool any_inbox(int count, const fd_set *in)
 	fd_set found;
 
 	FD_ZERO(&found);
-	return in != NULL && atomic_load(&hf_resume_inboxes) != 0 && add_inboxes(count, 0, &found, in) > 0;
+	return in != NULL && (atomic_load(&hf_resume_inboxes) != 0 || atomic_load(&hf_resume_waiting) != 0) &&
+	       add_inboxes(count, 0, &found, in) > 0;
 }
 
 static bool may_sift(int count, const fd_set *in, const fd_set *out)
@@ -442,7 +466,7 @@ static int select_on(int count, fd_set *in, fd_set *out, fd_set *err, const stru
 	copy_set(&asked.out, out, count);
 	copy_set(&asked.err, err, count);
 	for (;;) {
-		const struct timespec none = {0, 0};
+		const struct timespec none = {0, 0}, slice = {0, 50000000}, *limit;
 		struct timespec left;
 		int error = errno, ready;
 		struct hf_sieve sieve = hf_sieve();
@@ -450,14 +474,13 @@ static int select_on(int count, fd_set *in, fd_set *out, fd_set *err, const stru
 		bool kept;
 
 		kept = any_inbox(count, in);
-		ready = hf_real.pselect(count, in, out, err,
-					kept              ? &none
-					: timeout != NULL ? hf_left(until, &left)
-							  : NULL,
-					mask);
+		limit = kept ? &none : timeout != NULL ? hf_left(until, &left) : NULL;
+		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
+			limit = &slice;
+		ready = hf_real.pselect(count, in, out, err, limit, mask);
 		now = hf_wrap_now_us();
 		*left_us = until > now ? until - now : 0;
-		if (ready < 0 || (ready == 0 && !kept))
+		if (ready < 0 || (ready == 0 && !kept && limit != &slice))
 			return ready;
 		ready = sift_sets(count, ready, in, out, &sieve);
 		if (kept)

@@ -20,6 +20,7 @@ struct registration {
 	uint32_t events;
 	hf_fd_entry entry; /* what the map said of FD */
 	bool used;
+	bool fired;  /* one-shot, and told: not armed until the program says so */
 	bool shared; /* more than one descriptor has been registered with this data: never traced */
 };
 
@@ -88,6 +89,7 @@ static void record(int epfd, int fd, const struct epoll_event *event)
 		r->fd = fd;
 	}
 	r->events = event->events;
+	r->fired = false;
 	r->entry = hf_fdmap_get(fd);
 }
 
@@ -173,6 +175,18 @@ static void rearm(const struct registration *seen)
 	hf_turn_end(&owner);
 }
 
+/* The program is told, and nobody else until it arms it again. */
+static void fired(const struct registration *seen)
+{
+	struct registration *r;
+
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	r = find(seen->epfd, seen->data, false);
+	if (r != NULL && r->fd == seen->fd)
+		r->fired = true;
+	hf_turn_end(&owner);
+}
+
 /* How many of COUNT events are left when those that are only protocol are taken out. */
 static int sift_events(int epfd, struct epoll_event *events, int count, struct hf_sieve *sieve)
 {
@@ -192,12 +206,20 @@ static int sift_events(int epfd, struct epoll_event *events, int count, struct h
 					rearm(&r);
 				continue;
 			}
+			if ((r.events & EPOLLONESHOT) != 0)
+				fired(&r);
 		}
 		if (left != i)
 			events[left] = events[i];
 		left++;
 	}
 	return left;
+}
+
+/* What R is registered for right now. */
+static uint32_t armed(const struct registration *r)
+{
+	return r->fired ? r->events & (EPOLLONESHOT | EPOLLET) : r->events;
 }
 
 /*
@@ -224,31 +246,55 @@ void hf_epoll_around(int fd, void (*swap)(void *arg), void *arg)
 	}
 	swap(arg);
 	for (size_t i = 0; i < count; i++) {
-		struct epoll_event event = {.events = found[i]->events, .data.u64 = found[i]->data};
+		struct epoll_event event = {.events = armed(found[i]), .data.u64 = found[i]->data};
 
 		(void)hf_sys_epoll_ctl(found[i]->epfd, EPOLL_CTL_ADD, fd, &event);
 	}
 	hf_turn_end(&owner);
 }
 
+void hf_epoll_again(int fd)
+{
+	if (!atomic_load(&recording))
+		return;
+	(void)hf_turn_take(&owner, hf_turn_watchdog(), -1);
+	for (size_t i = 0; i < SIZE; i++) {
+		struct epoll_event event = {.events = table[i].events, .data.u64 = table[i].data};
+
+		if (table[i].used && table[i].fd == fd && !table[i].fired && current(&table[i]) &&
+		    (event.events & EPOLLEXCLUSIVE) == 0)
+			(void)hf_sys_epoll_ctl(table[i].epfd, EPOLL_CTL_MOD, fd, &event);
+	}
+	hf_turn_end(&owner);
+}
+
 /* Bytes taken out of connections that broke: the kernel knows nothing of them. */
-static int add_inboxes(int epfd, struct epoll_event *events, int count, int room)
+static int add_inboxes(int epfd, struct epoll_event *events, int count, int room, bool probing)
 {
 	(void)hf_turn_take(&owner, hf_turn_me(), -1);
 	for (size_t i = 0; i < SIZE && count < room; i++) {
 		struct registration *r = &table[i];
 		struct hf_slot *slot;
+		hf_fd_entry entry;
 		bool told = false;
 
-		if (!r->used || r->epfd != epfd || (r->events & EPOLLIN) == 0 || r->shared || !current(r))
+		if (!r->used || r->epfd != epfd || (r->events & EPOLLIN) == 0 || r->shared || r->fired || !current(r))
 			continue;
-		slot = hf_slot_of(hf_fdmap_get(r->fd));
-		if (slot == NULL || hf_resume_inbox(slot) == 0)
+		entry = hf_fdmap_get(r->fd);
+		slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		if (slot != NULL ? hf_resume_inbox(slot) == 0
+				 : entry != HF_FD_LISTENER || !hf_resume_has_waiting(r->fd))
 			continue;
 		for (int k = 0; k < count && !told; k++) {
 			told = events[k].data.u64 == r->data;
 			if (told)
 				events[k].events |= EPOLLIN;
+		}
+		if (!told && (r->events & EPOLLONESHOT) != 0 && !probing) {
+			struct epoll_event off = {.events = EPOLLONESHOT, .data.u64 = r->data};
+
+			r->fired = true;
+			(void)hf_sys_epoll_ctl(r->epfd, EPOLL_CTL_MOD, r->fd, &off);
 		}
 		if (!told)
 			events[count++] = (struct epoll_event){.events = EPOLLIN, .data.u64 = r->data};
@@ -284,20 +330,25 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 
 	for (;;) {
 		struct hf_sieve sieve = hf_sieve();
-		const struct timespec none = {0, 0};
-		bool kept = atomic_load(&hf_resume_inboxes) != 0 && atomic_load(&recording) &&
-			    room > 0 && room < INT32_MAX / (int)sizeof(*events);
+		const struct timespec none = {0, 0}, slice = {0, 50000000}, *asked = limit;
+		bool kept = (atomic_load(&hf_resume_inboxes) != 0 || atomic_load(&hf_resume_waiting) != 0) &&
+			    atomic_load(&recording) && room > 0 && room < INT32_MAX / (int)sizeof(*events);
 		int error = errno, count;
 
-		if (kept && add_inboxes(epfd, &probe, 0, 1) == 0)
+		if (kept && add_inboxes(epfd, &probe, 0, 1, true) == 0)
 			kept = false;
-		count = wait_again(flavour, epfd, events, room, kept ? &none : limit, mask);
+		if (kept)
+			asked = &none;
+		else if (hf_resume_stirring() &&
+			 (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
+			asked = &slice;
+		count = wait_again(flavour, epfd, events, room, asked, mask);
 		/* Registered while we slept, perhaps. */
-		if (count < 0 || (count == 0 && !kept) || !atomic_load(&recording))
+		if (count < 0 || (count == 0 && !kept && asked != &slice) || !atomic_load(&recording))
 			return count;
 		count = sift_events(epfd, events, count, &sieve);
 		if (kept)
-			count = add_inboxes(epfd, events, count, room);
+			count = add_inboxes(epfd, events, count, room, false);
 		errno = error;
 		if (count > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
 			return count;

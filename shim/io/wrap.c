@@ -486,7 +486,7 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 			return 1;
 		if (wrap->rx.bye || wrap->rx.corrupt || atomic_load(&wrap->ended) != 0)
 			return 1;
-		if (hf_resume_broken(wrap))
+		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return 0;
 		if (hf_rx_open(&wrap->rx) > 0) {
 			if (atomic_load(&hf_sys_confined))

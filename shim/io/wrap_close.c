@@ -38,13 +38,16 @@ static void push(int fd)
  * Before it is connected and after a reset there is nothing to say in frames: the kernel's own answer is the one.  But
  * what the kernel says while a plain peer is being called again is of no connection the program knows.
  */
-static bool has_peer(const struct hf_wrap *wrap, int fd)
+static bool has_peer(struct hf_slot *slot, int fd)
 {
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t phase = atomic_load(&wrap->phase);
 	uint8_t state = 0;
 	socklen_t len = sizeof(state);
 
-	if ((wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)) || hf_resume_broken(wrap))
+	if (wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL))
+		return true;
+	if (hf_resume_of(slot) != NULL && hf_resume_met(slot, fd))
 		return true;
 	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
 	       (state != TCP_SYN_SENT && state != TCP_CLOSE);
@@ -55,7 +58,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 
-	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(wrap, fd);
+	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(slot, fd);
 	if (*plain)
 		return 0;
 	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT || atomic_load(&wrap->phase) == HF_PHASE_HELLO) {

@@ -314,7 +314,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_PHASE_REDIAL:
 		return state_of(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
 	case HF_PHASE_ON:
-		return hf_resume_broken(wrap) ? HF_SHAKE_BROKEN : HF_SHAKE_ON;
+		return HF_SHAKE_ON;
 	case HF_PHASE_BROKEN:
 		return HF_SHAKE_BROKEN;
 	default:

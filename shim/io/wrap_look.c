@@ -82,7 +82,8 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 		return HF_LOOK_READY;
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return atomic_load(&slot->fate) != 0 ? HF_LOOK_READY : HF_LOOK_BUSY;
-	if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
+	if (hf_unlikely(hf_resume_inbox(slot) != 0) ||
+	    (hf_resume_broken(wrap) && (wrap->rx.fin || atomic_load(&wrap->ended) != 0))) {
 		hf_turn_end(&wrap->rx_turn);
 		return HF_LOOK_READY;
 	}

@@ -185,7 +185,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		}
 		if (at_end(wrap))
 			return end_of(wrap, want->done);
-		if (hf_resume_broken(wrap))
+		/* Broken, but not yet taken care of: what is in the kernel can be read. */
+		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
 		got = receive(wrap, fd, want, next_flags(want), iov, &pieces, &asked);
 		if (got < 0) {
@@ -367,10 +368,15 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 			hf_turn_end(&wrap->rx_turn);
 			return false;
 		}
-		if (atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap))
+		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
 			return true;
-		if (hf_resume_inbox(slot) != 0)
+		if (hf_resume_inbox(slot) != 0 || at_end(wrap))
 			return true; /* that much can be read meanwhile */
+		if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN && hf_wrap_fate(slot) != 0) {
+			hf_turn_end(&wrap->rx_turn);
+			errno = hf_wrap_fate(slot);
+			return false;
+		}
 		shake = hf_wrap_shake(slot, fd, me);
 		if (shake == HF_SHAKE_ON)
 			return true;
@@ -437,6 +443,23 @@ static void lower(struct hf_wrap *wrap, int fd)
 		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
 }
 
+/* The path is gone; no turn is in hand.  False: not to be waited for any longer, and errno says why. */
+static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, ssize_t *result)
+{
+	struct hf_wait wait;
+	bool on;
+
+	*result = -1;
+	if (hf_nonblocking(fd, want->flags)) {
+		errno = EAGAIN;
+		return false;
+	}
+	hf_wait_begin(slot, &wait);
+	on = hf_resume_wait(slot, want->limit) && !hf_wait_in_vain(slot, &wait, &fd);
+	hf_wait_end(slot, &wait);
+	return on;
+}
+
 /* The rx turn is ours. */
 static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
 {
@@ -482,7 +505,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	while (hf_unlikely(want.broken)) {
 		want.broken = false;
 		hf_turn_end(&wrap->rx_turn);
-		if (!reach_on(slot, fd, me, flags, &result, plain)) {
+		if (!wait_broken(slot, fd, &want, &result) || !reach_on(slot, fd, me, flags, &result, plain)) {
 			if (want.quiet)
 				hf_quiet_end(&want.mask);
 			*plain = false;

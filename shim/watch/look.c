@@ -161,6 +161,11 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 		policy.abort_on_dead = true;
 		policy.stall_timeout = policy.half_close_timeout = 0;
 		hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
+		/* What is on its way is sent again over another connection, if there may be one. */
+		if ((ruling.end || ruling.gone) && hf_resume_lost(slot, ruling.gone ? ECONNRESET : ETIMEDOUT)) {
+			hf_watch_schedule(slot, now + HF_WATCH_TICK_MS);
+			return;
+		}
 		ruling.events &= 1U << HF_EV_DEAD;
 		hf_tell(slot, now, &evidence, &ruling);
 		if (!ruling.end && !ruling.gone) {

@@ -172,6 +172,7 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 		return;
 	hf_event_init(&event, kind);
 	fill(&event, slot, NULL);
+	event.unread = (int64_t)hf_resume_inbox(slot);
 	if (kind == HF_EV_BROKEN)
 		event.reason = reason;
 	else
