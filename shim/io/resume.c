@@ -49,11 +49,18 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 		hf_sys_munmap(resume, size);
 }
 
+/* This memory is shared by fork(2), descriptors and later mappings are not. */
+static bool ours(const struct hf_resume *resume)
+{
+	return atomic_load(&resume->pid) == hf_sys_getpid();
+}
+
 static void drop_inbox(struct hf_resume *resume)
 {
 	if (resume->inbox == NULL)
 		return;
-	hf_sys_munmap(resume->inbox, resume->inbox_size);
+	if (ours(resume))
+		hf_sys_munmap(resume->inbox, resume->inbox_size);
 	resume->inbox = NULL;
 	if (atomic_load(&resume->inbox_end) != atomic_load(&resume->inbox_at))
 		atomic_fetch_sub(&hf_resume_inboxes, 1);
@@ -68,6 +75,10 @@ void hf_resume_free(struct hf_slot *slot)
 
 	if (resume == NULL)
 		return;
+	if (!ours(resume)) {
+		hf_sys_munmap(resume, resume->size);
+		return;
+	}
 	drop_inbox(resume);
 	if (resume->step != HF_STEP_NONE)
 		atomic_fetch_sub(&hf_resume_count, 1);
@@ -109,6 +120,8 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct timeval limit = {0, 0};
+	socklen_t len = sizeof(limit);
 
 	if (resume == NULL || wrap == NULL)
 		return false;
@@ -116,6 +129,10 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 		return true;
 	if (!possible(slot, wrap))
 		return false;
+	if (atomic_load(&wrap->broken) == 0) {
+		(void)hf_sys_getsockopt(atomic_load(&slot->fd), SOL_SOCKET, SO_SNDTIMEO, &limit, &len);
+		atomic_store(&resume->send_limit, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
+	}
 	if (atomic_exchange(&wrap->broken, 1) == 0)
 		resume->error = error;
 	hf_watch_poke(slot);

@@ -38,6 +38,8 @@ struct hf_resume {
 	uint8_t *inbox; /* a mapping of its own, or NULL */
 	size_t inbox_size;
 	_Atomic size_t inbox_at, inbox_end;
+	_Atomic uint32_t send_limit; /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
+	_Atomic int pid;          /* of the process the numbers and the inbox's mapping below are of; 0: none */
 	_Atomic uint32_t word;    /* a futex: changes whenever whoever waits should look again */
 	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
 	_Atomic uint8_t restored; /* resumed at least once: the kernel's addresses are not those the program knew */
@@ -148,7 +150,21 @@ extern _Atomic uint32_t hf_resume_waiting;
 bool hf_resume_has_waiting(int listener);
 int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int flags);
 
+/* The watchdog of this process speaks for SLOT: a RESUME that another process of the family meets is to come to us. */
+void hf_resume_claim(struct hf_slot *slot);
+
+/* Whether such may come, and taking them: the watchdog's, several times a second. */
+bool hf_resume_mail_expected(void);
+void hf_resume_read_mail(void);
+
 /* Between the files of the resumption. */
+
+/* Whether HELLO is of the client that began WRAP's session. */
+bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_SIZE]);
+
+/* Hand FD, on which HELLO calls a session by NAME, to the process of the family that has it. */
+bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello);
+int hf_resume_speaker(void);
 
 /* Whether both programs have ended their direction, and ours has arrived to the last byte: nothing is left to do. */
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap);

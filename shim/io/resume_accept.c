@@ -30,7 +30,7 @@ static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
 	return NULL;
 }
 
-static bool genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZE])
+bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZE])
 {
 	uint8_t bytes[HF_CHECK_SIZE], name[HF_SESSION_SIZE];
 	const struct hf_key key = {bytes, sizeof(bytes)};
@@ -69,6 +69,7 @@ static bool hand_over(int fd, struct hf_slot *slot)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return false;
+	atomic_store(&resume->pid, hf_sys_getpid());
 	before = atomic_exchange(&resume->offer, copy + 1);
 	if (before > 0)
 		hf_sys_close(before - 1);
@@ -98,8 +99,10 @@ bool hf_resume_take(int fd)
 		hf_sys_nanosleep(&moment, NULL);
 		got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	}
-	slot = got == (long)sizeof(in) ? slot_named(name) : NULL;
-	if (slot == NULL || !genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot))
+	if (got != (long)sizeof(in))
+		return false;
+	slot = slot_named(name);
+	if (slot != NULL ? !hf_resume_genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot) : !hf_resume_pass(fd, name, in))
 		refuse(fd, in);
 	hf_sys_close(fd);
 	return true;

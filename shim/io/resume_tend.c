@@ -294,6 +294,7 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 	}
 	if (resume->step == HF_STEP_NONE) {
 		resume->step = HF_STEP_BREAK;
+		atomic_store(&resume->pid, hf_sys_getpid());
 		atomic_fetch_add(&hf_resume_count, 1);
 		resume->broken_at = now;
 		resume->until = now + hf_runtime.config.reconnect_window;

@@ -250,8 +250,6 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct timeval limit = {0, 0};
-	socklen_t len = sizeof(limit);
 	struct hf_wait wait;
 	bool on;
 
@@ -260,10 +258,9 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 		if (hf_resume_broken(wrap))
 			return 0;
 	}
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &len);
 	hf_turn_end(&wrap->tx_turn);
 	hf_wait_begin(slot, &wait);
-	on = hf_resume_wait(slot, (uint32_t)(limit.tv_sec * 1000 + limit.tv_usec / 1000));
+	on = hf_resume_wait(slot, atomic_load(&hf_resume_of(slot)->send_limit));
 	(void)hf_wrap_take_tx(slot, fd, me, -1);
 	hf_wait_end(slot, &wait);
 	return on ? 1 : -1;

@@ -287,6 +287,7 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 {
 	uint64_t next;
 
+	hf_resume_claim(slot);
 	if (atomic_load(&hf_resume_of(slot)->offer) != 0)
 		(void)hf_resume_lost(slot, ECONNRESET);
 	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)

@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sink.h"
@@ -29,6 +30,7 @@ enum {
 	GRACE_MS = 250,
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
+	MAIL_MS = 250,          /* the longest sleep where another process may hand us something */
 	REST_MS = 10000,        /* the longest sleep, for that check */
 };
 
@@ -424,6 +426,9 @@ static uint64_t rest(uint64_t now)
 		return now;
 	if (until > now + REST_MS)
 		until = now + REST_MS;
+	/* What another process hands us does not ring. */
+	if (hf_unlikely(hf_resume_mail_expected()) && until > now + MAIL_MS)
+		until = now + MAIL_MS;
 	/* Whoever hands in a slot from here on rings, unless we are up again within the grace anyway. */
 	atomic_store(&watch.dozing, until > now + grace());
 	if (until > now + grace() && atomic_load(&watch.mail.head) != 0)
@@ -474,6 +479,8 @@ static int watch_on(void)
 
 		now = notice_pause(due, now);
 		read_mail(now);
+		if (hf_unlikely(hf_resume_mail_expected()))
+			hf_resume_read_mail();
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL)
 			hf_look(slot_of_node(node), now);
 		hf_wrap_sweep(now);
