@@ -27,6 +27,7 @@ enum {
 	HF_ARENA_CONN_SIZE = 1280,
 	HF_ARENA_QUEUE_SIZE = 64 * 1024,
 	HF_ARENA_HOLDERS = 8,
+	HF_ARENA_TOMBS = 1024,
 	HF_ARENA_VIEWS = 128 * 1024,
 	HF_ARENA_VIEW_SIZE = 704,
 	HF_VIEW_RTTS = 16,
@@ -138,6 +139,16 @@ struct hf_arena_view {
 	char peer_prog[32], peer_host[64], peer_info[64];
 };
 
+/*
+ * A session that could have been resumed and is over, with everything the peer sent received: TIME-WAIT.  A peer that
+ * missed the last acknowledgement comes to say it all again, and is told.
+ */
+struct hf_arena_tomb {
+	_Atomic uint64_t until; /* ms; 0: free; all ones: being written */
+	uint8_t name[16], key[32];
+	uint64_t expects;
+};
+
 struct hf_arena {
 	uint64_t magic;
 	uint32_t version;           /* HF_ARENA_VERSION */
@@ -151,6 +162,8 @@ struct hf_arena {
 	uint64_t reserved[56];
 	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];
+	_Atomic uint32_t tomb_next; /* where the next goes, modulo their number */
+	struct hf_arena_tomb tombs[HF_ARENA_TOMBS];
 };
 
 #define HF_ARENA_VERSION   1

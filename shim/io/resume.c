@@ -101,6 +101,9 @@ bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	int outq = 0;
 
+	/* Its program has gone too, or will take no more. */
+	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || atomic_load(&slot->draining) != 0))
+		return true;
 	return wrap->rx.fin && wrap->tx.fin && wrap->tx.owed_size == 0 &&
 	       hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 && outq == 0;
 }

@@ -42,6 +42,7 @@ struct hf_resume {
 	_Atomic int pid;          /* of the process the numbers and the inbox's mapping below are of; 0: none */
 	_Atomic uint32_t word;    /* a futex: changes whenever whoever waits should look again */
 	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
+	_Atomic uint8_t arrived;  /* the peer has said that it has everything, our end included */
 	_Atomic uint8_t restored; /* resumed at least once: the kernel's addresses are not those the program knew */
 	union hf_address local, peer; /* as the program first saw them */
 
@@ -161,6 +162,9 @@ void hf_resume_read_mail(void);
 
 /* Whether HELLO is of the client that began WRAP's session. */
 bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_SIZE]);
+
+/* SLOT's session is over. */
+void hf_resume_bury(struct hf_slot *slot);
 
 /* Hand FD, on which HELLO calls a session by NAME, to the process of the family that has it. */
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello);

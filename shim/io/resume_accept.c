@@ -5,6 +5,7 @@
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/arena.h"
 #include "sys.h"
 #include "watch/watch.h"
 
@@ -59,6 +60,52 @@ static void refuse(int fd, const uint8_t in[HF_HELLO_SIZE])
 	(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 }
 
+void hf_resume_bury(struct hf_slot *slot)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_arena *head = hf_arena();
+	struct hf_arena_tomb *tomb;
+
+	if (resume == NULL || wrap == NULL || head == NULL || wrap->client || !(wrap->rx.fin || wrap->rx.bye))
+		return;
+	tomb = &head->tombs[atomic_fetch_add(&head->tomb_next, 1) % HF_ARENA_TOMBS];
+	atomic_store(&tomb->until, UINT64_MAX);
+	hf_resume_keys(wrap, tomb->key, tomb->name);
+	tomb->expects = hf_resume_expects(&wrap->rx);
+	atomic_store(&tomb->until, hf_wrap_now_ms() + hf_runtime.config.reconnect_window);
+}
+
+/* The session by this NAME is over: whether the client, who may not know, has been told. */
+static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t in[HF_HELLO_SIZE])
+{
+	struct hf_arena *head = hf_arena();
+	uint64_t now = hf_wrap_now_ms();
+
+	for (int i = 0; head != NULL && i < HF_ARENA_TOMBS; i++) {
+		struct hf_arena_tomb *tomb = &head->tombs[i], copy = *tomb;
+		const struct hf_key key = {copy.key, sizeof(copy.key)};
+		struct hf_hello mine = {.version = HF_WIRE_VERSION,
+					.flags = HF_HELLO_SERVER | HF_HELLO_RESUME,
+					.offset = copy.expects},
+				peer;
+		uint8_t out[HF_HELLO_SIZE];
+		size_t used;
+
+		if (copy.until <= now || memcmp(copy.name, name, sizeof(copy.name)) != 0 ||
+		    atomic_load(&tomb->until) != copy.until || copy.until == UINT64_MAX ||
+		    hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, &peer, &used) != HF_HELLO_VALID)
+			continue;
+		memcpy(mine.session, name, sizeof(mine.session));
+		(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
+		hf_hello_make(out, &mine, &key, peer.nonce);
+		(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		return true;
+	}
+	return false;
+}
+
 static bool hand_over(int fd, struct hf_slot *slot)
 {
 	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
@@ -102,7 +149,8 @@ bool hf_resume_take(int fd)
 	if (got != (long)sizeof(in))
 		return false;
 	slot = slot_named(name);
-	if (slot != NULL ? !hf_resume_genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot) : !hf_resume_pass(fd, name, in))
+	if (slot != NULL ? !hf_resume_genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot)
+			 : !tell_over(fd, name, in) && !hf_resume_pass(fd, name, in))
 		refuse(fd, in);
 	hf_sys_close(fd);
 	return true;

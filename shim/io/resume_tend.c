@@ -228,6 +228,8 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	hf_wrap_session_lock(wrap, me);
 	hf_resume_session(&wrap->session, now, from == HF_RESUME_AND_END);
 	hf_wrap_session_unlock(wrap);
+	if (from == HF_RESUME_ALL && offset > resume->ring.end)
+		atomic_store(&resume->arrived, 1);
 	if (from == HF_RESUME_AND_END)
 		wrap->shut_after_queue = true;
 	wrap->seen_at = now;

@@ -324,6 +324,8 @@ void hf_wrap_free(struct hf_slot *slot)
 	if (wrap == NULL)
 		return;
 	left = hf_wrap_let_go(slot);
+	if (left == HF_LEFT_LAST)
+		hf_resume_bury(slot);
 	hf_resume_free(slot);
 	atomic_store(&slot->wrap, NULL);
 	atomic_store(&slot->conn, 0);
