@@ -149,6 +149,13 @@ static inline bool hf_resume_stirring(void)
 /* Connections taken from LISTENER that are no resumptions wait for the program's accept(2). -1: none does. */
 extern _Atomic uint32_t hf_resume_waiting;
 bool hf_resume_has_waiting(int listener);
+/*
+ * A wait has found LISTENER readable: whether the program's accept(2) will find something there.  If all there is are
+ * resumptions, accept(2) on a listener that is not non-blocking would wait, and with it a program that was told not to
+ * have to: so what has come is taken, and waits here.
+ */
+bool hf_resume_screen(int listener);
+
 int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int flags);
 
 /* The watchdog of this process speaks for SLOT: a RESUME that another process of the family meets is to come to us. */

@@ -128,6 +128,28 @@ int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int fl
 	return fd;
 }
 
+bool hf_resume_screen(int listener)
+{
+	bool found = false;
+
+	if (!hf_resume_serving() || (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) != 0 ||
+	    hf_resume_has_waiting(listener))
+		return true;
+	(void)hf_turn_take(&owner, hf_turn_me(), -1);
+	while (!found && queued < MOST && readable(listener)) {
+		int fd = accept_now(listener);
+
+		if (fd < 0)
+			break;
+		if (hf_resume_take(fd))
+			continue;
+		enqueue(listener, fd);
+		found = true;
+	}
+	hf_turn_end(&owner);
+	return found;
+}
+
 /* Those whose listener the program has closed: to their peers, too, it is closed. */
 static void forget_closed(void)
 {

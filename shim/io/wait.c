@@ -169,6 +169,8 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 
+	if (slot == NULL && (revents & POLLIN) != 0 && hf_fdmap_get(fd) == HF_FD_LISTENER && !hf_resume_screen(fd))
+		return revents & (short)~HF_READABLE;
 	if (slot != NULL && wrap == NULL && refused == 0 && hf_sieve_stale(sieve))
 		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)

@@ -145,6 +145,8 @@ static bool traced(int epfd, const struct epoll_event *event, struct registratio
 	if (found)
 		*out = *r;
 	hf_turn_end(&owner);
+	if (found && hf_fdmap_get(out->fd) == HF_FD_LISTENER)
+		return hf_resume_serving();
 	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
 		return false;
 	slot = hf_slot_of(out->entry);

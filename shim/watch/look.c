@@ -231,7 +231,7 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 		*ruling = (struct hf_ruling){.next = now + HF_WATCH_TICK_MS};
 		slot->looked = false;
 	}
-	if (ruling->gone && ruling->reason == HF_WHY_RESET)
+	if (ruling->gone && ruling->reason == HF_WHY_RESET && !hf_resume_lost(slot, ECONNRESET))
 		hf_wrap_vanished(slot, fd);
 	if (ruling->end || ruling->gone)
 		return;
