@@ -42,6 +42,9 @@ void hf_explain_state(FILE *out, const struct hf_arena_view *view, uint64_t now)
 							   : "that was only told, and the connection left alone");
 	else if ((view->flags & HF_VIEW_ENDED) != 0)
 		fprintf(out, "it was ended; calls on it fail until the program closes it.");
+	else if ((view->flags & HF_VIEW_BROKEN) != 0)
+		fprintf(out, "the path is gone since %s, and another is tried: to the program it is a pause.",
+			hf_short_ms(hf_since(now, view->broken_at)).text);
 	else if ((view->flags & HF_VIEW_DRAINING) != 0)
 		fprintf(out, "the program has closed it, and its last bytes are on their way.");
 	else if ((view->flags & HF_VIEW_LATE) != 0)

@@ -126,6 +126,17 @@ static void half_close(FILE *out, const struct hf_timer *timer, uint64_t now)
 	outcome(out, timer, now);
 }
 
+static void resume(FILE *out, const struct hf_timer *timer, uint64_t now)
+{
+	if (!timer->runs) {
+		fprintf(out, "The path is there: nothing is to be resumed.");
+		return;
+	}
+	fprintf(out, "The path is gone since %s, and another is tried for %s (HOLDFAST_RECONNECT_WINDOW).",
+		ago(now, timer->since).text, hf_short_ms(timer->length).text);
+	outcome(out, timer, now);
+}
+
 void hf_explain_timer(FILE *out, const struct hf_arena_view *view, enum hf_timer_kind kind,
 		      const struct hf_timer *timer, uint64_t now)
 {
@@ -144,6 +155,9 @@ void hf_explain_timer(FILE *out, const struct hf_arena_view *view, enum hf_timer
 		break;
 	case HF_TIMER_HALF_CLOSE:
 		half_close(out, timer, now);
+		break;
+	case HF_TIMER_RESUME:
+		resume(out, timer, now);
 		break;
 	case HF_TIMERS:
 		break;

@@ -20,7 +20,7 @@ static uint64_t later(uint64_t a, uint64_t b)
 
 const char *hf_timer_name(enum hf_timer_kind kind)
 {
-	static const char *const names[HF_TIMERS] = {"path", "hung", "reply", "stall", "half-close"};
+	static const char *const names[HF_TIMERS] = {"path", "hung", "reply", "stall", "half-close", "resume"};
 
 	return names[kind];
 }
@@ -97,6 +97,20 @@ static void time_half_close(const struct hf_arena_view *view, struct hf_timer *t
 		start(timer, later(view->half_since, view->moved_at), true);
 }
 
+static bool broken(const struct hf_arena_view *view)
+{
+	return (view->flags & HF_VIEW_BROKEN) != 0 && (view->flags & HF_VIEW_ENDED) == 0;
+}
+
+static void time_resume(const struct hf_arena_view *view, struct hf_timer *timer)
+{
+	timer->ends = true;
+	if (!broken(view) || view->gives_up_at <= view->broken_at)
+		return;
+	timer->length = (uint32_t)(view->gives_up_at - view->broken_at);
+	start(timer, view->broken_at, true);
+}
+
 void hf_view_timers(const struct hf_arena_view *view, struct hf_timer timers[HF_TIMERS])
 {
 	memset(timers, 0, HF_TIMERS * sizeof *timers);
@@ -106,7 +120,8 @@ void hf_view_timers(const struct hf_arena_view *view, struct hf_timer timers[HF_
 	time_stall(view, &timers[HF_TIMER_STALL]);
 	time_half_close(view, &timers[HF_TIMER_HALF_CLOSE]);
 	for (int i = 0; i < HF_TIMERS; i++)
-		timers[i].runs = timers[i].runs && !over(view);
+		timers[i].runs = timers[i].runs && !over(view) && !broken(view);
+	time_resume(view, &timers[HF_TIMER_RESUME]);
 	if (timers[HF_TIMER_HALF_CLOSE].runs && view->looked_at >= timers[HF_TIMER_HALF_CLOSE].at)
 		timers[HF_TIMER_HALF_CLOSE].told = true;
 }
@@ -162,6 +177,8 @@ const char *hf_view_state(const struct hf_arena_view *view)
 		return (view->flags & HF_VIEW_ENDED) != 0 ? "dead" : "kept";
 	if ((view->flags & HF_VIEW_ENDED) != 0)
 		return "ended";
+	if (broken(view))
+		return "resuming";
 	if ((view->flags & HF_VIEW_DRAINING) != 0)
 		return "draining";
 	if ((view->flags & HF_VIEW_LATE) != 0)
@@ -179,7 +196,7 @@ enum hf_health hf_view_health(const struct hf_arena_view *view)
 {
 	if ((view->flags & (HF_VIEW_DEAD | HF_VIEW_ENDED)) != 0)
 		return HF_DEAD;
-	if ((view->flags & HF_VIEW_LATE) != 0)
+	if ((view->flags & HF_VIEW_LATE) != 0 || broken(view))
 		return HF_LATE;
 	if ((view->flags & HF_VIEW_STALLED) != 0)
 		return HF_STALLED;

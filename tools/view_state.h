@@ -16,6 +16,7 @@ enum hf_timer_kind {
 	HF_TIMER_REPLY,      /* the peer owes a reply */
 	HF_TIMER_STALL,      /* our data is not taken */
 	HF_TIMER_HALF_CLOSE, /* one direction has ended, and nothing moves */
+	HF_TIMER_RESUME,     /* the path is gone, and another is tried */
 	HF_TIMERS
 };
 
@@ -29,7 +30,7 @@ struct hf_timer {
 	uint64_t at;    /* when it runs out, if nothing happens */
 };
 
-/* "path", "hung", "reply", "stall", "half-close". */
+/* "path", "hung", "reply", "stall", "half-close", "resume". */
 const char *hf_timer_name(enum hf_timer_kind kind);
 
 void hf_view_timers(const struct hf_arena_view *view, struct hf_timer timers[HF_TIMERS]);

@@ -124,7 +124,7 @@ struct hf_arena_view {
 	uint64_t asked_since;               /* a question to the peer's kernel is open */
 	uint64_t owed_since;                /* the peer owes a reply */
 	uint64_t stalled_since, half_since;
-	uint64_t gives_up_at; /* broken: until when it is tried */
+	uint64_t broken_at, gives_up_at; /* broken: since when, and until when another path is tried */
 	uint64_t sent, received;              /* bytes, as the kernel counts */
 	uint64_t beats_sent, beats_received;  /* wrap */
 	uint32_t rtt_us, beat_rtt_us;         /* the kernel's, the beats' */

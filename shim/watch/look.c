@@ -293,7 +293,9 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
 		return false;
 	next = hf_resume_tend(slot, fd, now);
-	hf_watch_schedule(slot, next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS);
+	next = next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS;
+	hf_publish_broken(slot, now, next);
+	hf_watch_schedule(slot, next);
 	return true;
 }
 

@@ -224,7 +224,20 @@ void hf_publish_end(struct hf_slot *slot)
 	hf_view_give(place);
 }
 
-void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t gives_up_at)
+void hf_publish_broken(struct hf_slot *slot, uint64_t now, uint64_t next)
+{
+	struct hf_arena_view *view = hf_arena() != NULL ? hf_view_at(slot->view) : NULL;
+
+	if (view == NULL)
+		return;
+	hf_view_begin(view);
+	view->looked_at = now;
+	view->next_at = next;
+	hf_view_end(view);
+}
+
+void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t now,
+		      uint64_t gives_up_at)
 {
 	const struct hf_ruling ruling = {.events = 1U << kind, .reason = reason};
 	struct hf_arena_view *view = hf_view_at(slot->view);
@@ -236,6 +249,7 @@ void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_rea
 		return;
 	hf_view_begin(view);
 	view->gives_up_at = gives_up_at;
+	view->broken_at = gives_up_at != 0 ? now : 0;
 	view->flags = gives_up_at != 0 ? view->flags | HF_VIEW_BROKEN : view->flags & ~(uint32_t)HF_VIEW_BROKEN;
 	if (kind == HF_EV_GAVE_UP)
 		view->flags |= HF_VIEW_ENDED;

@@ -15,7 +15,11 @@ void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_poli
 		const struct hf_evidence *evidence, const struct hf_ruling *ruling);
 
 /* An event that no look gave; GIVES_UP_AT of a broken connection, else 0. */
-void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t gives_up_at);
+void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t now,
+		      uint64_t gives_up_at);
+
+/* A broken connection is being seen to. */
+void hf_publish_broken(struct hf_slot *slot, uint64_t now, uint64_t next);
 
 /* Another process speaks for SLOT now, or it is no more. */
 void hf_publish_end(struct hf_slot *slot);

@@ -167,7 +167,8 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 {
 	struct hf_event event;
 
-	hf_publish_event(slot, kind, reason, kind == HF_EV_BROKEN ? hf_resume_of(slot)->until : 0);
+	hf_publish_event(slot, kind, reason, hf_resume_of(slot)->broken_at,
+			 kind == HF_EV_BROKEN ? hf_resume_of(slot)->until : 0);
 	if (!hf_report_wanted(kind))
 		return;
 	hf_event_init(&event, kind);
