@@ -88,6 +88,7 @@ enum hf_frame_type {
  */
 enum hf_header_flag {
 	HF_HEADER_FIN_SEEN = 1, /* in a FIN: the sender has received the other side's FIN */
+	HF_HEADER_ABORT = 2,    /* in a BYE: the sender's program resets the connection: no end, and none to resume */
 };
 
 enum {
@@ -119,6 +120,8 @@ enum hf_beat_state {
 	HF_BEAT_FIN_RECEIVED = 2, /* the sender has had the other side's FIN */
 	HF_BEAT_SILENT = 4,       /* the sender can beat no more for now (a sandbox): until its next BEAT, silence is no
 				   * sign, and the kernel's evidence is all there is */
+	HF_BEAT_MAY_END = 8,    /* a process has let go of the connection and cannot tell whether others have it: if the
+				 * kernel's end comes now, it is no broken path */
 };
 
 #endif

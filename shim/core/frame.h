@@ -48,6 +48,7 @@ struct hf_rx {
 /* What hf_rx_squeeze() came across, besides program bytes.  Only the flags and counts are always set. */
 struct hf_rx_news {
 	bool fin, bye; /* came for the first time */
+	bool aborted;  /* the BYE says that the peer's program has reset the connection */
 	bool fin_seen; /* the FIN says that the peer has had ours */
 	bool ack, proof;
 	bool corrupt;   /* the stream stopped making sense: fail-stop, deliver nothing that follows */
@@ -160,6 +161,9 @@ bool hf_tx_control(struct hf_tx *tx, enum hf_frame_type type, const void *payloa
 
 /* Queue a FIN; SEEN, from hf_session_fin_seen(): the peer's FIN has come and nothing will follow this one. */
 bool hf_tx_fin(struct hf_tx *tx, bool seen);
+
+/* Queue a BYE that says: the program resets the connection. */
+bool hf_tx_abort(struct hf_tx *tx);
 
 const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size);
 void hf_tx_paid(struct hf_tx *tx, size_t took);

@@ -42,6 +42,7 @@ static void open_frame(struct hf_rx *rx, const uint8_t *header, struct hf_rx_new
 		rx->ended = news->fin_seen = header[HF_HEADER_FLAGS] & HF_HEADER_FIN_SEEN;
 	} else if (type == HF_FRAME_BYE) {
 		rx->bye = rx->ended = news->bye = true;
+		news->aborted = header[HF_HEADER_FLAGS] & HF_HEADER_ABORT;
 	} else {
 		rx->type = (uint8_t)type;
 		rx->payload = length;
@@ -120,7 +121,7 @@ static size_t squeeze(struct hf_rx *rx, uint8_t *buf, size_t size, struct hf_rx_
 
 static void no_news(struct hf_rx_news *news)
 {
-	news->fin = news->bye = news->fin_seen = news->ack = news->proof = news->corrupt = false;
+	news->fin = news->bye = news->aborted = news->fin_seen = news->ack = news->proof = news->corrupt = false;
 	news->beats = 0;
 	news->acked = 0;
 }

@@ -70,6 +70,14 @@ bool hf_tx_fin(struct hf_tx *tx, bool seen)
 	return queue(tx, HF_FRAME_FIN, seen ? HF_HEADER_FIN_SEEN : 0, NULL, 0);
 }
 
+bool hf_tx_abort(struct hf_tx *tx)
+{
+	if (!hf_tx_between(tx))
+		return false;
+	tx->bye = tx->ended = true;
+	return queue(tx, HF_FRAME_BYE, HF_HEADER_ABORT, NULL, 0);
+}
+
 bool hf_tx_control(struct hf_tx *tx, enum hf_frame_type type, const void *payload, size_t size)
 {
 	static const uint8_t sizes[] = {

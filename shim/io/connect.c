@@ -78,9 +78,12 @@ static bool attempt_over(struct hf_slot *slot, int fd)
  * (EISCONN), a disconnect (AF_UNSPEC), or a new life after the first one ended. */
 static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *addr, socklen_t len)
 {
-	int result = hf_real.connect(fd, addr, len);
-	int error = errno;
+	int result, error;
 
+	if (addr->sa_family == AF_UNSPEC)
+		hf_wrap_abort(slot, fd);
+	result = hf_real.connect(fd, addr, len);
+	error = errno;
 	/* The second connection, after a plain peer turned the first away, was ours to make: the program's has
 	 * succeeded. */
 	if (result < 0 && error == EISCONN && atomic_load(&slot->collected) == 0)

@@ -5,6 +5,7 @@
 #include "io/adopt.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/resume.h"
 #include "state/arena.h"
 #include "sys.h"
 
@@ -94,7 +95,7 @@ static int close_by(int fd, int (*call)(int fd))
 	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
 	 * loop that closes until it fails would otherwise never end. */
 	entry = hf_fdmap_get(fd);
-	if (hf_unlikely(hf_report_owns(fd) || hf_arena_owns(fd) || (entry == HF_FD_OURS && hf_kept(fd))))
+	if (hf_unlikely(hf_report_owns(fd) || hf_arena_owns(fd) || hf_resume_owns(fd) || (entry == HF_FD_OURS && hf_kept(fd))))
 		return 0;
 	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
 		return call(fd);
@@ -134,10 +135,12 @@ static void forget_range(unsigned first, unsigned last)
 
 static int next_of_ours(int from)
 {
-	int next = hf_report_next_fd(from), kept = hf_kept_next(from), arena = hf_arena_fd();
+	int next = hf_report_next_fd(from), kept = hf_kept_next(from), arena = hf_arena_fd(), box = hf_resume_box();
 
 	if (kept < next)
 		next = kept;
+	if (box >= from && box < next)
+		next = box;
 	return arena >= from && arena < next && hf_arena_owns(arena) ? arena : next;
 }
 

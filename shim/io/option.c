@@ -107,6 +107,8 @@ int hf_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 			(void)hf_wrap_look(slot, fd);
 			number = atomic_load(&slot->fate);
 		}
+		if (number == 0 && refused == 0 && hf_resume_of(slot) != NULL && hf_wrap_of(slot) != NULL)
+			number = atomic_exchange(&hf_wrap_of(slot)->error_taken, 0);
 		put(value, len, verdict(slot, fd, refused, number));
 	} else if (program_value(slot, level, name, &number)) {
 		put(value, len, number);

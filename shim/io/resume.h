@@ -163,6 +163,10 @@ void hf_resume_claim(struct hf_slot *slot);
 
 /* Whether such may come, and taking them: the watchdog's, several times a second. */
 bool hf_resume_mail_expected(void);
+
+/* Whether FD is ours: the program's close sweeps pass it over. -1: there is none. */
+bool hf_resume_owns(int fd);
+int hf_resume_box(void);
 void hf_resume_read_mail(void);
 
 /* Between the files of the resumption. */

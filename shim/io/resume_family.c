@@ -10,6 +10,7 @@
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/arena.h"
+#include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
 
@@ -75,10 +76,20 @@ void hf_resume_claim(struct hf_slot *slot)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint64_t number;
 
-	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->client || (number = our_box()) == 0)
+	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->client || !hf_family_forked() || (number = our_box()) == 0)
 		return;
 	if (atomic_load(&wrap->resume_box) != number)
 		atomic_store(&wrap->resume_box, number);
+}
+
+int hf_resume_box(void)
+{
+	return hf_resume_mail_expected() ? atomic_load(&box) : -1;
+}
+
+bool hf_resume_owns(int fd)
+{
+	return fd >= 0 && fd == hf_resume_box();
 }
 
 bool hf_resume_mail_expected(void)

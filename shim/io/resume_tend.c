@@ -159,7 +159,7 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		wake(resume);
 		return UINT64_MAX;
 	}
-	if (wrap->rx.bye || resume->ring.end != wrap->tx.sent || hf_resume_complete(slot, wrap))
+	if (wrap->rx.bye || wrap->session.peer_done || resume->ring.end != wrap->tx.sent || hf_resume_complete(slot, wrap))
 		return as_it_was(slot, fd, now);
 	hf_resume_break(&wrap->rx, &wrap->tx);
 	wrap->rx_raw = wrap->tx_raw = 0;
@@ -171,7 +171,6 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 	resume->tries = 0;
 	if (wrap->client)
 		hf_resume_hang_up(fd);
-	tell(slot, HF_EV_BROKEN, 0, 0);
 	wake(resume);
 	return now;
 }
@@ -198,6 +197,9 @@ static uint64_t leave_old(struct hf_slot *slot, int fd, uint64_t now)
 		hf_turn_end(&wrap->tx_turn);
 	}
 	hf_turn_end(&wrap->rx_turn);
+	/* Nobody waits for a turn while that is written. */
+	if (resume->step == HF_STEP_REST)
+		tell(slot, HF_EV_BROKEN, 0, 0);
 	return next;
 }
 
@@ -266,8 +268,10 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 
 	if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
 		tell(slot, HF_EV_GAVE_UP, now - resume->broken_at, 0);
-	/* An end of file, as the kernel had it: behind what has come, a read says so and a write is refused. */
-	if (error == 0 || (wrap->rx.fin && wrap->tx.fin)) {
+	/* As the kernel had it: behind what has come a read says so, once, and a write is refused. */
+	if (error != ETIMEDOUT || (wrap->rx.fin && wrap->tx.fin)) {
+		if (error != 0 && !wrap->rx.fin)
+			atomic_store(&wrap->error_taken, error == EPIPE || error == ECONNABORTED ? ECONNRESET : error);
 		atomic_store(&wrap->ended, 1);
 		atomic_store(&wrap->real_shut_write, 1);
 		atomic_store(&wrap->phase, HF_PHASE_ON);

@@ -177,9 +177,15 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		return revents;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
-	if (hf_resume_of(slot) != NULL && (hf_resume_broken(wrap) || (revents & (POLLERR | POLLHUP)) != 0) &&
-	    hf_resume_met(slot, fd))
-		return sift_broken(slot, fd, events, &sieve->pause);
+	if (hf_resume_of(slot) != NULL && (hf_resume_broken(wrap) || (revents & (POLLERR | POLLHUP)) != 0)) {
+		short broken = sift_broken(slot, fd, events, &sieve->pause);
+
+		/* What came last may have said that it is no broken path. */
+		if (hf_resume_broken(wrap) || hf_resume_met(slot, fd))
+			return broken;
+		sieve->pause = false;
+		return revents;
+	}
 	if ((revents & POLLOUT) != 0 && !once && hf_resume_of(slot) != NULL && hf_resume_full(slot, fd)) {
 		revents &= (short)~(POLLOUT | POLLWRNORM);
 		sieve->pause = true;

@@ -439,6 +439,11 @@ bool hf_wrap_news(struct hf_slot *slot, int fd, const struct hf_rx_news *news)
 	if (news->bye)
 		hf_session_peer_done(&wrap->session);
 	hf_wrap_session_unlock(wrap);
+	/* No end: the kernel's reset is on its way, and says all there is to say. */
+	if (news->aborted) {
+		wrap->rx.bye = false;
+		return true;
+	}
 	if (news->fin || news->bye)
 		end_of_reading(wrap, fd);
 	return true;

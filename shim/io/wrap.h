@@ -173,6 +173,9 @@ void hf_wrap_stay(struct hf_slot *slot);
  * watchdog keeps until what is in flight has arrived, or -1 if none is needed. */
 int hf_wrap_close(struct hf_slot *slot, int fd);
 
+/* The program is about to disconnect FD: connect(2), AF_UNSPEC. */
+void hf_wrap_abort(struct hf_slot *slot, int fd);
+
 /* The watchdog's turn on such a duplicate: true when it may be closed. */
 bool hf_wrap_drained(struct hf_slot *slot, int fd);
 

@@ -274,6 +274,54 @@ static int part_confined(struct hf_slot *slot, int fd, uint32_t me)
 	return -1;
 }
 
+/*
+ * The kernel is about to reset the connection, because the program wants it or because bytes are unread.  To a peer that
+ * might resume it would look like a path that broke.
+ */
+static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap == NULL || hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON ||
+	    hf_resume_broken(wrap) || !hf_wrap_take_tx(slot, fd, me, 0))
+		return;
+	hf_books_open(&wrap->tx_books_open);
+	(void)hf_tx_abort(&wrap->tx);
+	hf_books_close(&wrap->tx_books_open);
+	(void)hf_wrap_flush(slot, fd);
+	push(fd);
+	hf_turn_end(&wrap->tx_turn);
+}
+
+void hf_wrap_abort(struct hf_slot *slot, int fd)
+{
+	say_abort(slot, fd, hf_turn_me());
+}
+
+/* We let go of it and cannot tell whether anybody else has it. */
+static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint8_t payload[HF_BEAT_SIZE];
+	struct hf_beat out;
+
+	if (hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap) ||
+	    !hf_wrap_take_tx(slot, fd, me, 0))
+		return;
+	hf_books_open(&wrap->tx_books_open);
+	hf_wrap_session_lock(wrap, me);
+	if (hf_session_may_speak(&wrap->session) && hf_tx_between(&wrap->tx)) {
+		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, 0, 0, &out);
+		out.state |= HF_BEAT_MAY_END;
+		hf_beat_make(payload, &out);
+		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
+	}
+	hf_wrap_session_unlock(wrap);
+	hf_books_close(&wrap->tx_books_open);
+	(void)hf_wrap_flush(slot, fd);
+	hf_turn_end(&wrap->tx_turn);
+}
+
 int hf_wrap_close(struct hf_slot *slot, int fd)
 {
 	enum { PATIENCE_MS = 20 };
@@ -294,13 +342,19 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_let_go(slot) == HF_LEFT_OTHERS)
 		return -1; /* nothing ends */
 	lingers = linger_of(fd, &seconds);
-	if (lingers && seconds == 0)
-		return -1; /* the program wants a reset */
+	if (lingers && seconds == 0) {
+		say_abort(slot, fd, me); /* the program wants a reset */
+		return -1;
+	}
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return left_to_sleeper(slot, fd);
 	left = hf_wrap_let_go(slot);
 	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
 	hf_turn_end(&wrap->rx_turn);
+	if (settled < 0)
+		say_abort(slot, fd, me);
+	else if (left == HF_LEFT_DOUBT)
+		say_may_end(slot, fd, me);
 	/* The kernel would wait for what it has, but not for what waits here for the handshake. */
 	if (settled == 0 && lingers && atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed)
 		return -1;
@@ -399,8 +453,14 @@ static void end_all(bool exec)
 			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
 			    hf_wrap_fate(slot) != 0)
 				continue;
-			if ((exec && survives_exec(slot, fd)) || (linger_of(fd, &seconds) && seconds == 0))
-				continue; /* it lives on, or the program wants a reset */
+			if (exec && survives_exec(slot, fd))
+				continue; /* it lives on */
+			if (linger_of(fd, &seconds) && seconds == 0) {
+				/* The program wants a reset. */
+				if (!hf_hold_others(&wrap->conn, hf_family_me()))
+					say_abort(slot, fd, me);
+				continue;
+			}
 			if (atomic_load(&hf_sys_confined)) {
 				(void)part_confined(slot, fd, me);
 				continue;

@@ -350,7 +350,8 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 
 		if (hf_wait_in_vain(slot, wait, &fd))
 			return false;
-		if (!hf_wrap_take_rx(slot, fd, me, 20)) {
+		/* A program that was told that it can read must not find the watchdog in its way. */
+		if (!hf_wrap_take_rx(slot, fd, me, hf_resume_broken(wrap) ? 500 : 20)) {
 			if (hf_wrap_of(slot) == NULL) {
 				*plain = true;
 				return false;

@@ -267,18 +267,30 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 }
 
 /* No room to keep what would be sent: the peer's kernel must take some first. */
-static int wait_room(struct hf_slot *slot, int fd, int flags)
+static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 {
+	struct timeval limit = {0, 0};
+	socklen_t len = sizeof(limit);
+	uint64_t now;
+
 	if (hf_nonblocking(fd, flags)) {
 		atomic_store(&hf_wrap_of(slot)->starved, 1);
 		return 0;
+	}
+	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &len) == 0 &&
+	    (limit.tv_sec != 0 || limit.tv_usec != 0)) {
+		now = hf_wrap_now_us();
+		if (*since == 0)
+			*since = now;
+		if (now - *since >= (uint64_t)limit.tv_sec * 1000000 + (uint64_t)limit.tv_usec)
+			return 0;
 	}
 	return hf_real.poll(NULL, 0, 1) < 0 ? -1 : 1;
 }
 
 /* One step of write_kept().  1: go on; 0: full; -1: errno. */
 static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, size_t total,
-		     size_t *done, int flags)
+		     size_t *done, int flags, uint64_t *since)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool is_short = false;
@@ -292,6 +304,11 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 	}
 	if (hf_resume_broken(wrap))
 		return wait_broken(slot, fd, me, flags);
+	error = hf_may_write(wrap) ? 0 : atomic_exchange(&wrap->error_taken, 0);
+	if (error != 0) {
+		errno = error;
+		return -1;
+	}
 	if (!hf_may_write(wrap))
 		return (int)hf_broken_pipe(flags);
 	if (hf_resume_backlog(slot, wrap) > 0 || wrap->queued > wrap->flushed) {
@@ -299,11 +316,11 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 		if (error < 0 && hf_resume_fatal(-error) && hf_resume_lost(slot, -error))
 			return 1;
 		if (error <= 0)
-			return wait_room(slot, fd, flags);
+			return wait_room(slot, fd, flags, since);
 	}
 	room = hf_resume_room(slot, fd);
 	if (room == 0)
-		return wait_room(slot, fd, flags);
+		return wait_room(slot, fd, flags, since);
 	room = room < total - *done ? room : total - *done;
 	if (*done == 0 && total <= SMALL && room == total && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
 		sent = send_small(slot, fd, iov, count, total, flags | MSG_NOSIGNAL);
@@ -326,11 +343,12 @@ static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struc
 			  size_t total, int flags)
 {
 	int error = errno, step = 1;
+	uint64_t since = 0;
 	size_t done = 0;
 
 	while (done < total && step > 0) {
 		fd = hf_number_of(slot, fd);
-		step = keep_step(slot, fd, me, iov, count, total, &done, flags);
+		step = keep_step(slot, fd, me, iov, count, total, &done, flags, &since);
 	}
 	if (done == 0 && step == 0)
 		errno = EAGAIN;
