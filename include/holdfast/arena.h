@@ -93,7 +93,7 @@ enum hf_view_flag {
 	HF_VIEW_HALF_CLOSED = 4,
 	HF_VIEW_DEAD = 8, /* told dead; ENDED too unless it was left alone */
 	HF_VIEW_ENDED = 16,
-	HF_VIEW_BROKEN = 64, /* the path is gone, the session may go on over another */
+	HF_VIEW_BROKEN = 64,   /* the path is gone, the session may go on over another */
 	HF_VIEW_DRAINING = 32, /* closed by the program, last bytes on their way */
 };
 
@@ -124,7 +124,7 @@ struct hf_arena_view {
 	uint64_t asked_since;               /* a question to the peer's kernel is open */
 	uint64_t owed_since;                /* the peer owes a reply */
 	uint64_t stalled_since, half_since;
-	uint64_t broken_at, gives_up_at; /* broken: since when, and until when another path is tried */
+	uint64_t broken_at, gives_up_at;      /* broken: since when, and until when another path is tried */
 	uint64_t sent, received;              /* bytes, as the kernel counts */
 	uint64_t beats_sent, beats_received;  /* wrap */
 	uint32_t rtt_us, beat_rtt_us;         /* the kernel's, the beats' */

@@ -120,8 +120,8 @@ enum hf_beat_state {
 	HF_BEAT_FIN_RECEIVED = 2, /* the sender has had the other side's FIN */
 	HF_BEAT_SILENT = 4,       /* the sender can beat no more for now (a sandbox): until its next BEAT, silence is no
 				   * sign, and the kernel's evidence is all there is */
-	HF_BEAT_MAY_END = 8,    /* a process has let go of the connection and cannot tell whether others have it: if the
-				 * kernel's end comes now, it is no broken path */
+	HF_BEAT_MAY_END = 8, /* a process has let go of the connection and cannot tell whether others have it: if the
+			      * kernel's end comes now, it is no broken path */
 };
 
 #endif

@@ -227,17 +227,18 @@ static socklen_t room_of(const socklen_t *len)
 }
 
 /* Another time, with the room for the address that the program gave. */
-#define HF_ACCEPT(listener, addr, len, flags, call)                 \
-	do {                                                 \
-		socklen_t room_ = room_of(len);              \
-		int new_;                                    \
-		hf_real_ready();                             \
-		if (hf_unlikely(atomic_load(&hf_resume_waiting) != 0) && (new_ = hf_resume_accept(listener, addr, len, flags)) >= 0) \
-			return accepted(listener, new_); \
-		while (resumes(new_ = (call)))               \
-			if (room_ != 0)                      \
-				*(len) = room_;              \
-		return accepted(listener, new_);             \
+#define HF_ACCEPT(listener, addr, len, flags, call)                             \
+	do {                                                                    \
+		socklen_t room_ = room_of(len);                                 \
+		int new_;                                                       \
+		hf_real_ready();                                                \
+		if (hf_unlikely(atomic_load(&hf_resume_waiting) != 0) &&        \
+		    (new_ = hf_resume_accept(listener, addr, len, flags)) >= 0) \
+			return accepted(listener, new_);                        \
+		while (resumes(new_ = (call)))                                  \
+			if (room_ != 0)                                         \
+				*(len) = room_;                                 \
+		return accepted(listener, new_);                                \
 	} while (0)
 
 int hf_accept(int fd, struct sockaddr *addr, socklen_t *len)

@@ -95,7 +95,8 @@ static int close_by(int fd, int (*call)(int fd))
 	/* A sweep over all numbers meets ours.  The program never opened it and must not know; success, because a
 	 * loop that closes until it fails would otherwise never end. */
 	entry = hf_fdmap_get(fd);
-	if (hf_unlikely(hf_report_owns(fd) || hf_arena_owns(fd) || hf_resume_owns(fd) || (entry == HF_FD_OURS && hf_kept(fd))))
+	if (hf_unlikely(hf_report_owns(fd) || hf_arena_owns(fd) || hf_resume_owns(fd) ||
+			(entry == HF_FD_OURS && hf_kept(fd))))
 		return 0;
 	if (entry == HF_FD_UNKNOWN || (HF_FD_KIND(entry) == HF_FD_SLOT && hf_proc_borrowed()))
 		return call(fd);

@@ -93,8 +93,9 @@ void hf_resume_free(struct hf_slot *slot)
 
 bool hf_resume_fatal(int error)
 {
-	return error == ECONNRESET || error == ECONNABORTED || error == EPIPE || error == ETIMEDOUT || error == EHOSTUNREACH ||
-	       error == ENETUNREACH || error == EHOSTDOWN || error == ENETDOWN || error == ENOTCONN;
+	return error == ECONNRESET || error == ECONNABORTED || error == EPIPE || error == ETIMEDOUT ||
+	       error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN || error == ENETDOWN ||
+	       error == ENOTCONN;
 }
 
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
@@ -114,8 +115,8 @@ static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
 	return atomic_load(&wrap->phase) == HF_PHASE_ON && atomic_load(&slot->fate) == 0 &&
 	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
 	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
-	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) && !atomic_load(&hf_sys_confined) &&
-	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE &&
+	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) &&
+	       !atomic_load(&hf_sys_confined) && atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE &&
 	       !hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me());
 }
 
@@ -222,6 +223,15 @@ void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count,
 		n -= len;
 		skip = 0;
 	}
+}
+
+void hf_resume_skip(struct hf_slot *slot)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (resume != NULL && wrap != NULL && resume->ring.end < wrap->tx.sent)
+		resume->ring.start = resume->ring.end = wrap->tx.sent;
 }
 
 /* The inbox */

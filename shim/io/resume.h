@@ -25,11 +25,11 @@ struct hf_wait;
 
 enum hf_resume_step {
 	HF_STEP_NONE,
-	HF_STEP_BREAK,  /* getting everybody out of the old connection */
-	HF_STEP_REST,   /* client: until the next try; server: until the client comes */
-	HF_STEP_CALL,   /* client: connecting */
-	HF_STEP_GREET,  /* client: HELLO said */
-	HF_STEP_PROVE,  /* server: HELLO answered, the client's PROOF is to come */
+	HF_STEP_BREAK, /* getting everybody out of the old connection */
+	HF_STEP_REST,  /* client: until the next try; server: until the client comes */
+	HF_STEP_CALL,  /* client: connecting */
+	HF_STEP_GREET, /* client: HELLO said */
+	HF_STEP_PROVE, /* server: HELLO answered, the client's PROOF is to come */
 };
 
 struct hf_resume {
@@ -38,12 +38,12 @@ struct hf_resume {
 	uint8_t *inbox; /* a mapping of its own, or NULL */
 	size_t inbox_size;
 	_Atomic size_t inbox_at, inbox_end;
-	_Atomic uint32_t send_limit; /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
-	_Atomic int pid;          /* of the process the numbers and the inbox's mapping below are of; 0: none */
-	_Atomic uint32_t word;    /* a futex: changes whenever whoever waits should look again */
-	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
-	_Atomic uint8_t arrived;  /* the peer has said that it has everything, our end included */
-	_Atomic uint8_t restored; /* resumed at least once: the kernel's addresses are not those the program knew */
+	_Atomic uint32_t send_limit;  /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
+	_Atomic int pid;              /* of the process the numbers and the inbox's mapping below are of; 0: none */
+	_Atomic uint32_t word;        /* a futex: changes whenever whoever waits should look again */
+	_Atomic int offer;            /* server: the connection a RESUME came on, plus one; 0: none */
+	_Atomic uint8_t arrived;      /* the peer has said that it has everything, our end included */
+	_Atomic uint8_t restored;     /* resumed at least once: the kernel's addresses are not those the program knew */
 	union hf_address local, peer; /* as the program first saw them */
 
 	/* The watchdog's. */
@@ -79,8 +79,8 @@ static inline bool hf_resume_broken(const struct hf_wrap *wrap)
 }
 
 /*
- * A call on SLOT has met the end of the path: ERROR, or 0 for an end of file that no frame announced.  True: the session
- * may go on elsewhere, and the call is to wait for that (hf_resume_wait()) with no turn in hand.
+ * A call on SLOT has met the end of the path: ERROR, or 0 for an end of file that no frame announced.  True: the
+ * session may go on elsewhere, and the call is to wait for that (hf_resume_wait()) with no turn in hand.
  */
 bool hf_resume_lost(struct hf_slot *slot, int error);
 
@@ -98,6 +98,9 @@ size_t hf_resume_room(struct hf_slot *slot, int fd);
 
 /* N program bytes of IOV from byte SKIP on have been given to the kernel. */
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n);
+
+/* Bytes have been sent that were not kept: what is kept begins behind them, and a peer that lacks one is refused. */
+void hf_resume_skip(struct hf_slot *slot);
 
 /* How many kept bytes have to be sent again, before anything else. */
 static inline uint64_t hf_resume_backlog(struct hf_slot *slot, const struct hf_wrap *wrap)
@@ -138,8 +141,8 @@ bool hf_resume_take(int fd);
 /* Whether this process's connections, or its family's, may be resumed by who connects to a listener. */
 bool hf_resume_serving(void);
 
-/* Whether a connection of this process is broken: then waits of the kernel's are cut into slices, for what ends them may
- * come by other ways. */
+/* Whether a connection of this process is broken: then waits of the kernel's are cut into slices, for what ends them
+ * may come by other ways. */
 extern _Atomic uint32_t hf_resume_count;
 static inline bool hf_resume_stirring(void)
 {

@@ -22,7 +22,8 @@ static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
 {
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
-		struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
+		struct hf_wrap *wrap =
+			slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
 
 		if (wrap != NULL && hf_resume_of(slot) != NULL && !wrap->client &&
 		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)

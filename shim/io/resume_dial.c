@@ -120,7 +120,8 @@ static uint64_t agree(struct hf_slot *slot, int fd, uint64_t now, const struct h
 	return UINT64_MAX;
 }
 
-static uint64_t answered(struct hf_slot *slot, int fd, uint64_t now, const struct hf_hello *peer, const struct hf_key *key)
+static uint64_t answered(struct hf_slot *slot, int fd, uint64_t now, const struct hf_hello *peer,
+			 const struct hf_key *key)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);

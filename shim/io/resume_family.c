@@ -76,7 +76,8 @@ void hf_resume_claim(struct hf_slot *slot)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint64_t number;
 
-	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->client || !hf_family_forked() || (number = our_box()) == 0)
+	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->client || !hf_family_forked() ||
+	    (number = our_box()) == 0)
 		return;
 	if (atomic_load(&wrap->resume_box) != number)
 		atomic_store(&wrap->resume_box, number);

@@ -159,7 +159,8 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		wake(resume);
 		return UINT64_MAX;
 	}
-	if (wrap->rx.bye || wrap->session.peer_done || resume->ring.end != wrap->tx.sent || hf_resume_complete(slot, wrap))
+	if (wrap->rx.bye || wrap->session.peer_done || resume->ring.end != wrap->tx.sent ||
+	    hf_resume_complete(slot, wrap))
 		return as_it_was(slot, fd, now);
 	hf_resume_break(&wrap->rx, &wrap->tx);
 	wrap->rx_raw = wrap->tx_raw = 0;

@@ -423,8 +423,8 @@ static int add_inboxes(int count, int ready, fd_set *in, const fd_set *asked)
 		hf_fd_entry entry = FD_ISSET(fd, asked) ? hf_fdmap_get(fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if (FD_ISSET(fd, in) || (slot != NULL ? hf_resume_inbox(slot) == 0
-						      : entry != HF_FD_LISTENER || !hf_resume_has_waiting(fd)))
+		if (FD_ISSET(fd, in) ||
+		    (slot != NULL ? hf_resume_inbox(slot) == 0 : entry != HF_FD_LISTENER || !hf_resume_has_waiting(fd)))
 			continue;
 		FD_SET(fd, in);
 		ready++;

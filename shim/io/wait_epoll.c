@@ -341,8 +341,7 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 			kept = false;
 		if (kept)
 			asked = &none;
-		else if (hf_resume_stirring() &&
-			 (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
+		else if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
 			asked = &slice;
 		count = wait_again(flavour, epfd, events, room, asked, mask);
 		/* Registered while we slept, perhaps. */

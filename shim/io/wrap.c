@@ -304,7 +304,7 @@ void hf_wrap_sweep(uint64_t now)
 
 bool hf_wrap_busy(struct hf_slot *slot)
 {
-	enum { MOST_MS = 60000 };		/* siglongjmp(3) may have taken it out of the call */
+	enum { MOST_MS = 60000 };               /* siglongjmp(3) may have taken it out of the call */
 	struct hf_wrap *wrap = record_of(slot); /* it may have turned plain meanwhile */
 
 	if (wrap == NULL)

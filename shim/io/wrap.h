@@ -97,10 +97,10 @@ struct hf_wrap {
 	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
 	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
-	_Atomic uint8_t broken;         /* the path is gone, and the session may go on elsewhere (io/resume.h) */
+	_Atomic uint8_t broken;          /* the path is gone, and the session may go on elsewhere (io/resume.h) */
 	uint8_t resume_name[HF_SESSION_SIZE];
 	_Atomic uint64_t resume_box; /* of the process that has it (io/resume_family.c); 0: none */
-	_Atomic int error_taken;         /* errno that a call of ours has met; the program has yet to be told */
+	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };
 
 _Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has this room in the arena");

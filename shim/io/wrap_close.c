@@ -275,8 +275,8 @@ static int part_confined(struct hf_slot *slot, int fd, uint32_t me)
 }
 
 /*
- * The kernel is about to reset the connection, because the program wants it or because bytes are unread.  To a peer that
- * might resume it would look like a path that broke.
+ * The kernel is about to reset the connection, because the program wants it or because bytes are unread.  To a peer
+ * that might resume it would look like a path that broke.
  */
 static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
 {

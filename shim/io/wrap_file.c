@@ -3,10 +3,12 @@
  * own call.  Should less come after all, the frame stays open and whatever the program sends next fills it.
  */
 #include "io/gate.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 
@@ -74,6 +76,15 @@ static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wai
 		}
 		if (shake == HF_SHAKE_PLAIN)
 			continue;
+		if (hf_resume_broken(wrap) && hf_wrap_fate(slot) == 0) {
+			if (hf_nonblocking(fd, 0)) {
+				errno = EAGAIN;
+				return false;
+			}
+			if (!hf_resume_wait(slot, atomic_load(&hf_resume_of(slot)->send_limit)))
+				return false;
+			continue;
+		}
 		if (atomic_load(&slot->fate) != 0) {
 			errno = atomic_load(&slot->fate);
 			return false;
@@ -124,6 +135,49 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 	return begun;
 }
 
+/*
+ * What may have to be sent again must pass through our hands: read, and written like other bytes.  The file's position
+ * and the caller's are moved by what was sent only.
+ */
+static ssize_t send_copied(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain)
+{
+	enum { PIECE = 256 * 1024 };
+	off_t from = at != NULL ? *at : (off_t)hf_sys3(SYS_lseek, in, 0, SEEK_CUR);
+	uint8_t *room = hf_sys_mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ssize_t result = -1, done = 0;
+
+	if (hf_sys_failed(room)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	while ((size_t)done < size) {
+		size_t most = size - (size_t)done < PIECE ? size - (size_t)done : PIECE;
+		long got = hf_sys4(SYS_pread64, in, room, most, from + done);
+		struct iovec iov = {room, (size_t)(got > 0 ? got : 0)};
+
+		if (got <= 0) {
+			errno = got < 0 ? (int)-got : errno;
+			result = got < 0 ? -1 : 0;
+			break;
+		}
+		result = hf_wrap_send(slot, out, &iov, 1, 0, plain);
+		if (*plain || result <= 0)
+			break;
+		done += result;
+		if (result < got)
+			break;
+	}
+	hf_sys_munmap(room, PIECE);
+	if (done == 0)
+		return result;
+	*plain = false;
+	if (at != NULL)
+		*at += done;
+	else
+		(void)hf_sys3(SYS_lseek, in, from + done, SEEK_SET);
+	return done;
+}
+
 ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -135,6 +189,8 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 		size = from < st.st_size ? (size_t)(st.st_size - from) < size ? (size_t)(st.st_size - from) : size : 0;
 	if (size == 0)
 		return *plain = false, 0;
+	if (hf_resume_of(slot) != NULL && from >= 0)
+		return send_copied(slot, out, in, at, size, plain);
 	if (!begin(slot, out, &result, plain))
 		return result;
 	while ((size_t)done < size) {
@@ -153,6 +209,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 		if (result < room)
 			break;
 	}
+	hf_resume_skip(slot);
 	hf_turn_end(&wrap->tx_turn);
 	return done > 0 ? done : result;
 }
@@ -193,8 +250,22 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 		errno = (int)-room;
 		result = -1;
 	}
+	hf_resume_skip(slot);
 	hf_turn_end(&wrap->tx_turn);
 	return result;
+}
+
+/* What was taken out of a connection that broke, into the pipe. The rx turn is ours. */
+static ssize_t pipe_inbox(struct hf_slot *slot, int out, size_t size)
+{
+	uint8_t bytes[4096];
+	struct iovec iov = {bytes, size < sizeof(bytes) ? size : sizeof(bytes)};
+	size_t have = hf_resume_from_inbox(slot, &iov, 1, 0, iov.iov_len, false);
+	ssize_t put = hf_real.write(out, bytes, have);
+
+	if (put > 0)
+		(void)hf_resume_from_inbox(slot, &iov, 1, 0, (size_t)put, true);
+	return put;
 }
 
 /* Out of the open frame, and on through those that have come.  The rx turn is ours. */
@@ -247,6 +318,11 @@ ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, 
 		if (!hf_wrap_take_rx(slot, in, me, -1)) {
 			errno = EPROTO;
 			return -1;
+		}
+		if (hf_resume_inbox(slot) != 0) {
+			result = pipe_inbox(slot, out, size);
+			hf_turn_end(&wrap->rx_turn);
+			return result;
 		}
 		if (hf_rx_open(&wrap->rx) > 0)
 			break;

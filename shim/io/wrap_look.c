@@ -93,8 +93,8 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 		if (shake != HF_SHAKE_ON) {
 			hf_turn_end(&wrap->rx_turn);
 			return shake == HF_SHAKE_WAIT || shake == HF_SHAKE_BROKEN ? HF_LOOK_NOTHING
-			       : shake == HF_SHAKE_AGAIN ? HF_LOOK_BUSY
-							 : HF_LOOK_READY;
+			       : shake == HF_SHAKE_AGAIN                          ? HF_LOOK_BUSY
+										  : HF_LOOK_READY;
 		}
 	}
 	swallowed = hf_wrap_swallow(slot, fd);
@@ -167,8 +167,8 @@ bool hf_wrap_over(struct hf_slot *slot, int fd)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	return wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) &&
-	       hf_resume_inbox(slot) == 0 && !wrap->shut_after_queue &&
-	       written_out(wrap) && peer_out(slot, wrap, fd, true);
+	       hf_resume_inbox(slot) == 0 && !wrap->shut_after_queue && written_out(wrap) &&
+	       peer_out(slot, wrap, fd, true);
 }
 
 int hf_wrap_readable(struct hf_slot *slot, int fd)

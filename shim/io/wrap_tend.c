@@ -123,7 +123,8 @@ static void finish(struct hf_slot *slot, int fd, uint32_t me)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool closed;
 
-	if (hf_resume_broken(wrap) || hf_resume_backlog(slot, wrap) != 0 || wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || queue_of(fd, SIOCOUTQ) > 0)
+	if (hf_resume_broken(wrap) || hf_resume_backlog(slot, wrap) != 0 || wrap->tx.owed_size != 0 ||
+	    wrap->queued > wrap->flushed || queue_of(fd, SIOCOUTQ) > 0)
 		return;
 	hf_wrap_session_lock(wrap, me);
 	hf_session_drained(&wrap->session);

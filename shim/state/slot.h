@@ -71,26 +71,26 @@ struct hf_slot {
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
 	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
-	_Atomic uint32_t conn;          /* its number in the arena, plus one; 0: none */
-	_Atomic uint8_t let_go;         /* it no longer holds it there: enum hf_left, plus one */
-	_Atomic uint8_t closed;         /* the program is closing its last descriptor: the watchdog keeps off it */
-	_Atomic uint32_t tended;        /* the watchdog of the process of this epoch is at the descriptor right now */
-	_Atomic(uint8_t *) queue;       /* the arena's queue of it, mapped when needed */
-	_Atomic uint8_t wrap_tried;     /* it began wrapped; with wrap NULL it has become plain */
-	_Atomic uint8_t draining;       /* closed by the program; fd is a duplicate we keep (io/keep.h) */
-	_Atomic uint8_t left;           /* the same, and a thread of the program still sleeps in a call on it */
-	_Atomic int moved;              /* that duplicate plus one, for calls that began before the close; 0: none */
-	_Atomic int epolls[4];          /* epoll descriptors it is registered with, plus one; 0: none */
-	_Atomic uint64_t cookie;        /* SO_COOKIE; 0 until first asked for */
-	_Atomic uint64_t start;         /* ms, monotonic: when it was handed over; 0: not yet looked at */
-	_Atomic uint32_t next;          /* link of the free list or of the watchdog's mail */
-	_Atomic uint8_t mailed;         /* it is in the watchdog's mail, or must not be put there any more */
-	_Atomic uint8_t told_failed;    /* the fail-stop has been told */
-	_Atomic uint16_t waiting;       /* threads that wait in a call with no turn in hand: struct hf_wait */
-	_Atomic uint64_t waited_at;     /* ms: when the last of them began */
-	_Atomic uint8_t told_reset;     /* the reset has been told, by a hook or by the watchdog */
-	_Atomic uint8_t nonblocking;    /* O_NONBLOCK, for hf_confined_nonblocking() */
-	_Atomic uint8_t end_seen;       /* a read has met the end of file */
+	_Atomic uint32_t conn;              /* its number in the arena, plus one; 0: none */
+	_Atomic uint8_t let_go;             /* it no longer holds it there: enum hf_left, plus one */
+	_Atomic uint8_t closed;             /* the program is closing its last descriptor: the watchdog keeps off it */
+	_Atomic uint32_t tended;     /* the watchdog of the process of this epoch is at the descriptor right now */
+	_Atomic(uint8_t *) queue;    /* the arena's queue of it, mapped when needed */
+	_Atomic uint8_t wrap_tried;  /* it began wrapped; with wrap NULL it has become plain */
+	_Atomic uint8_t draining;    /* closed by the program; fd is a duplicate we keep (io/keep.h) */
+	_Atomic uint8_t left;        /* the same, and a thread of the program still sleeps in a call on it */
+	_Atomic int moved;           /* that duplicate plus one, for calls that began before the close; 0: none */
+	_Atomic int epolls[4];       /* epoll descriptors it is registered with, plus one; 0: none */
+	_Atomic uint64_t cookie;     /* SO_COOKIE; 0 until first asked for */
+	_Atomic uint64_t start;      /* ms, monotonic: when it was handed over; 0: not yet looked at */
+	_Atomic uint32_t next;       /* link of the free list or of the watchdog's mail */
+	_Atomic uint8_t mailed;      /* it is in the watchdog's mail, or must not be put there any more */
+	_Atomic uint8_t told_failed; /* the fail-stop has been told */
+	_Atomic uint16_t waiting;    /* threads that wait in a call with no turn in hand: struct hf_wait */
+	_Atomic uint64_t waited_at;  /* ms: when the last of them began */
+	_Atomic uint8_t told_reset;  /* the reset has been told, by a hook or by the watchdog */
+	_Atomic uint8_t nonblocking; /* O_NONBLOCK, for hf_confined_nonblocking() */
+	_Atomic uint8_t end_seen;    /* a read has met the end of file */
 
 	/* The watchdog's. */
 	struct hf_wheel_node node;
