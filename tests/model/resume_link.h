@@ -150,10 +150,13 @@ static bool kernel_fin_arrive(int c, int e)
 	return true;
 }
 
-/* Whether the server has a HELLO to read, or has had it. */
-static bool hello_in(int c)
+/* Whether the server will never have a HELLO to read. */
+static bool hello_lost(int c)
 {
-	return world.conn[c].taken || world.conn[c].pipe[0].arrived >= HF_HELLO_SIZE;
+	const struct pipe *pipe = &world.conn[c].pipe[0];
+
+	return !world.conn[c].taken && pipe->arrived < HF_HELLO_SIZE &&
+	       (world.conn[c].cut || pipe->arrived == pipe->written);
 }
 
 /* E leaves it for good. */
@@ -172,7 +175,7 @@ static int kernel_dial(void)
 		struct conn *conn = &world.conn[c];
 
 		/* What the client has left and the server will hear nothing more from. */
-		if (conn->used && !(conn->off[0] && (conn->off[1] || (conn->cut && !hello_in(c)))))
+		if (conn->used && !(conn->off[0] && (conn->off[1] || hello_lost(c))))
 			continue;
 		*conn = (struct conn){.used = true};
 		return c;
@@ -447,6 +450,26 @@ static void go_on(int e, int c, uint64_t offset)
 }
 
 #include "resume_shake.h"
+
+/* Nothing more can happen: who ended how, and did everything come through? */
+static void check_over(void)
+{
+	const struct side *client = &world.side[0], *server = &world.side[1];
+
+	if (client->over == OPEN)
+		fail("the client never comes to an end");
+	if (client->over == REFUSED || server->over == ALONE)
+		return; /* the ordinary error, and nothing wrong was delivered */
+	/* The server may wait for a client that has all and will not come: its window ends, with nothing to tell. */
+	if (server->over == OPEN && !(server->conn == NONE && server->ended))
+		fail("the server never comes to an end");
+	for (int e = 0; e < 2; e++) {
+		const struct side *side = &world.side[e];
+
+		if (!side->closed && (!side->eof || side->rx.received != world.side[!e].wrote))
+			fail("a side never reads its end of file");
+	}
+}
 
 static void side_start(int e, uint32_t ring)
 {

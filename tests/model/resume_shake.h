@@ -93,6 +93,13 @@ static bool client_answered(void)
 	if (!hf_tx_control(&side->tx, HF_FRAME_PROOF, proof, sizeof proof))
 		fail("a PROOF was refused");
 	go_on(0, c, hello.offset);
+	if (side->tx.bye) {
+		kernel_leave(c, 0);
+		side->conn = NONE;
+		side->on = false;
+		side->session.state = HF_S_CLOSED;
+		side->over = OVER;
+	}
 	return true;
 }
 
@@ -160,10 +167,10 @@ static bool server_accept(int c)
 	side->told = hf_resume_expects(&side->rx);
 	hello_make(1, c, HF_HELLO_SERVER | (known ? 0 : HF_HELLO_REFUSED), bytes);
 	(void)kernel_send(c, 1, bytes, sizeof bytes, SIZE_MAX);
-	if (known)
+	if (known && !side->rx.bye)
 		side->pending = c;
 	else
-		conn->off[1] = true; /* the answer may arrive */
+		conn->off[1] = true; /* the answer may arrive, and is all that a client who has closed wants */
 	return true;
 }
 

@@ -2,23 +2,42 @@
  * The core of a resumed session against itself: two sides and the connections they use one after the other.
  */
 #include "resume_explore.h"
+#include "resume_run.h"
 
 #include <time.h>
 
 static const struct script scripts[] = {
-	{.name = "one way, one loss", .writes = {{1}, {0}}, .losses = 1, .parts = 2},
-	{.name = "both ways, one loss", .writes = {{2}, {1}}, .losses = 1},
-	{.name = "nothing said, two losses", .losses = 2, .prompt = true},
-	{.name = "one way, two losses", .writes = {{2}, {0}}, .losses = 2, .prompt = true},
-	{.name = "the other way, two losses", .writes = {{0}, {2}}, .losses = 2, .prompt = true},
-	{.name = "closed at the end of file, two losses", .how = {CLOSE_AT_EOF, CLOSE_AT_EOF}, .losses = 2, .prompt = true},
-	{.name = "closed at once, two losses", .writes = {{1}, {0}}, .how = {CLOSE, SHUT}, .losses = 2, .prompt = true},
-	{.name = "closed by the server, two losses", .writes = {{0}, {1}}, .how = {SHUT, CLOSE}, .losses = 2, .prompt = true},
-	{.name = "both close, two losses", .writes = {{1}, {0}}, .how = {CLOSE, CLOSE}, .losses = 2, .prompt = true},
-	{.name = "a ring of one byte", .writes = {{3}, {0}}, .losses = 1, .ring = {1, 1}},
-	{.name = "another server", .writes = {{1}, {1}}, .losses = 1, .forgets = true},
-	{.name = "a write given up", .writes = {{3}, {0}}, .how = {ABANDON, SHUT}, .losses = 1, .parts = 2},
-	{.name = "the server gives a write up", .writes = {{0}, {3}}, .how = {SHUT, ABANDON}, .losses = 1, .parts = 2},
+	{"one way, one loss", .writes = {{1}, {0}}, .losses = 1, .parts = 1, .prompt = true},
+	{"both ways, one loss", .writes = {{2}, {1}}, .losses = 1, .prompt = true},
+	{"nothing said, two losses", .losses = 2, .prompt = true},
+	{"closed at the end of file", .how = {CLOSE_AT_EOF, CLOSE_AT_EOF}, .losses = 1},
+	{"closed at once", .writes = {{1}, {1}}, .how = {CLOSE, SHUT}, .losses = 1},
+	{"closed by the server, two losses", .writes = {{0}, {1}}, .how = {SHUT, CLOSE}, .losses = 2, .prompt = true},
+	{"both close, two losses", .writes = {{1}, {0}}, .how = {CLOSE, CLOSE}, .losses = 2, .prompt = true},
+	{"stragglers", .writes = {{1}, {1}}, .losses = 1, .prompt = true, .stragglers = true},
+	{"a ring of one byte", .writes = {{3}, {0}}, .losses = 1, .prompt = true, .ring = {1, 1}},
+	{"another server", .writes = {{1}, {1}}, .losses = 1, .forgets = true, .prompt = true},
+	{"a write given up", .writes = {{2}, {0}}, .how = {ABANDON, SHUT}, .losses = 1, .parts = 1, .prompt = true},
+	{"the server gives a write up", {{0}, {2}}, .how = {SHUT, ABANDON}, .losses = 1, .parts = 1, .prompt = true},
+	/* HF_DEEP: minutes. */
+	{"one way, any order", .writes = {{1}, {0}}, .losses = 1, .parts = 1, .deep = true},
+	{"both ways, any order", .writes = {{2}, {1}}, .losses = 1, .deep = true},
+	{"one way, two losses", .writes = {{1}, {0}}, .losses = 2, .prompt = true, .deep = true},
+	{"the other way, two losses", .writes = {{0}, {1}}, .losses = 2, .prompt = true, .deep = true},
+	{"nothing said, three losses", .losses = 3, .prompt = true, .deep = true},
+	{"stragglers, two losses", .losses = 2, .prompt = true, .stragglers = true, .deep = true},
+	{"closed at the end of file, two losses",
+	 .how = {CLOSE_AT_EOF, CLOSE_AT_EOF},
+	 .losses = 2,
+	 .prompt = true,
+	 .deep = true},
+	{"closed at once, two losses",
+	 .writes = {{1}, {1}},
+	 .how = {CLOSE, SHUT},
+	 .losses = 2,
+	 .prompt = true,
+	 .deep = true},
+	{"another server, two losses", .losses = 2, .forgets = true, .prompt = true, .deep = true},
 };
 
 static int failures;
@@ -43,6 +62,8 @@ static void explore_all(void)
 		char what[160];
 		bool good;
 
+		if (scripts[i].deep && !getenv("HF_DEEP"))
+			continue;
 		if (getenv("HF_ONE") && atoi(getenv("HF_ONE")) != (int)i)
 			continue;
 		resumptions = 0;
@@ -62,9 +83,35 @@ static void explore_all(void)
 	free(seen_states);
 }
 
+static void random_all(void)
+{
+	static uint8_t bytes[CONNS][2][RUN_WIRE];
+	const char *given = getenv("HF_SEED"), *seconds = getenv("HF_SECONDS");
+	/* The same every time, so that a red run means a change; HF_SEED=0 takes the clock, for long searches. */
+	uint64_t seed = given ? strtoull(given, NULL, 0) : 1, first = seed != 0 ? seed : (uint64_t)time(NULL);
+	double limit = seconds ? atof(seconds) : 3;
+	clock_t start = clock();
+	bool good = true;
+
+	for (int c = 0; c < CONNS; c++) {
+		for (int e = 0; e < 2; e++)
+			wire[c][e] = bytes[c][e];
+	}
+	wire_mask = RUN_WIRE - 1;
+	resumptions = 0;
+	for (seed = first; good && (double)(clock() - start) / CLOCKS_PER_SEC < limit; seed++)
+		good = run_one(seed);
+	printf("# seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " runs, %" PRIu64 " losses, %" PRIu64 " resumptions, %" PRIu64
+	       " bytes delivered, %" PRIu64 " servers that forgot\n",
+	       first, seed - 1, run_count, run_losses, resumptions, run_bytes, run_forgotten);
+	result(good, "random: streams over connections lost again and again");
+}
+
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	explore_all();
+	if (!getenv("HF_SEED"))
+		explore_all();
+	random_all();
 	return failures > 0;
 }
