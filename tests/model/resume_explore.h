@@ -151,11 +151,30 @@ static uint64_t hash_world(void)
 }
 
 /* Of a side, of the client, of the server, of a connection. */
-enum deed { WRITE, FLUSH, END, READ, BEAT, SETTLE, NOTICE, DIAL, ANSWER, PROVE, DROP, FORGET, CUT, ACCEPT, ARRIVE, ACK,
-	    RESET, FIN, DEEDS };
-static const char *const deed_names[] = {"writes", "flushes", "ends", "reads", "beats", "settles", "breaks", "dials",
-					 "is answered", "has the PROOF", "drops", "forgets", "cut", "accepts", "->",
-					 "acked", "reset", "FIN"};
+enum deed {
+	WRITE,
+	FLUSH,
+	END,
+	READ,
+	BEAT,
+	SETTLE,
+	NOTICE,
+	DIAL,
+	ANSWER,
+	PROVE,
+	DROP,
+	FORGET,
+	CUT,
+	ACCEPT,
+	ARRIVE,
+	ACK,
+	RESET,
+	FIN,
+	DEEDS
+};
+static const char *const deed_names[] = {"writes", "flushes", "ends",        "reads",         "beats", "settles",
+					 "breaks", "dials",   "is answered", "has the PROOF", "drops", "forgets",
+					 "cut",    "accepts", "->",          "acked",         "reset", "FIN"};
 
 static bool spend(uint8_t *budget)
 {
@@ -164,8 +183,8 @@ static bool spend(uint8_t *budget)
 
 static bool written(int e)
 {
-	return place[e].write >= WRITES || script->writes[e][place[e].write] == 0 ||
-	       world.side[e].session.peer_done || world.side[e].over;
+	return place[e].write >= WRITES || script->writes[e][place[e].write] == 0 || world.side[e].session.peer_done ||
+	       world.side[e].over;
 }
 
 static bool do_write(int e, unsigned part)
@@ -372,10 +391,10 @@ static void explore_tell(void)
 		const struct step *step = &trail[i];
 
 		if (step->deed < CUT)
-			printf(" %c %s%s,", "AB"[step->e], deed_names[step->deed], step->part ? " a part" : "");
+			printf(" %c %s%s,", "AB"[step->e], deed_names[step->deed], step -> part ? " a part" : "");
 		else
 			printf(" %d %c%s%s,", step->c, "AB"[step->e], deed_names[step->deed],
-			       step->part ? " a part" : "");
+			       step -> part ? " a part" : "");
 	}
 	printf(" now %d/%d\n", world.side[0].session.state, world.side[1].session.state);
 }

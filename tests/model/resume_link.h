@@ -23,9 +23,9 @@ struct pipe {
 
 struct conn {
 	bool used, cut;
-	bool off[2];   /* this side has left it, or the server has turned it away */
-	bool reset[2]; /* this side's kernel has been told so */
-	bool taken; /* the server has read the HELLO */
+	bool off[2];         /* this side has left it, or the server has turned it away */
+	bool reset[2];       /* this side's kernel has been told so */
+	bool taken;          /* the server has read the HELLO */
 	struct pipe pipe[2]; /* pipe[e] is sent by side e */
 };
 
@@ -328,8 +328,7 @@ static size_t side_write(int e, size_t n, size_t room)
 	if (!side->on || side->ended || side->session.peer_done || side->tx.sent < side->ring.end)
 		return 0;
 	if (hf_ring_room(&side->ring) < n)
-		hf_ring_release(&side->ring,
-				hf_resume_arrived(&side->tx, &side->ring, kernel_outq(side->conn, e)));
+		hf_ring_release(&side->ring, hf_resume_arrived(&side->tx, &side->ring, kernel_outq(side->conn, e)));
 	if (n > hf_ring_room(&side->ring))
 		n = hf_ring_room(&side->ring);
 	for (size_t i = 0; i < n; i++)

@@ -195,13 +195,15 @@ static bool run_one(uint64_t seed)
 	run_count++;
 	if (!broken)
 		return true;
-	printf("# HF_SEED=%" PRIu64 ": %s after %" PRIu64 " steps, %u losses left\n", seed, broken, run.steps, run.losses);
+	printf("# HF_SEED=%" PRIu64 ": %s after %" PRIu64 " steps, %u losses left\n", seed, broken, run.steps,
+	       run.losses);
 	for (int e = 0; e < 2; e++) {
 		const struct side *side = &world.side[e];
 
-		printf("#   %c: state %d over %d on %d conn %d pending %d wrote %" PRIu64 " of %" PRIu64 " sent %" PRIu64
-		       " ring %" PRIu64 "..%" PRIu64 " of %u received %" PRIu64 " fin %d bye %d/%d eof %d ended %d closed %d due %d\n",
-		       "AB"[e], side->session.state, side->over, side->on, side->conn, side->pending, side->wrote,
+		printf("#   %c: state %d over %d on %d conn %d pending %d wrote %" PRIu64 " of %" PRIu64
+		       " sent %" PRIu64 " ring %" PRIu64 "..%" PRIu64 " of %u received %" PRIu64
+		       " fin %d bye %d/%d eof %d ended %d closed %d due %d\n",
+		       "AB"[e], side -> session.state, side->over, side->on, side->conn, side->pending, side->wrote,
 		       run.most[e], side->tx.sent, side->ring.start, side->ring.end, side->ring.size, side->rx.received,
 		       side->rx.fin, side->rx.bye, side->tx.bye, side->eof, side->ended, side->closed, side->end_due);
 	}

@@ -17,25 +17,19 @@ static const struct script scripts[] = {
 	{"stragglers", .writes = {{1}, {1}}, .losses = 1, .prompt = true, .stragglers = true},
 	{"a ring of one byte", .writes = {{3}, {0}}, .losses = 1, .prompt = true, .ring = {1, 1}},
 	{"another server", .writes = {{1}, {1}}, .losses = 1, .forgets = true, .prompt = true},
-	{"a write given up", .writes = {{2}, {0}}, .how = {ABANDON, SHUT}, .losses = 1, .parts = 1, .prompt = true},
+
 	{"the server gives a write up", {{0}, {2}}, .how = {SHUT, ABANDON}, .losses = 1, .parts = 1, .prompt = true},
 	/* HF_DEEP: minutes. */
 	{"one way, any order", .writes = {{1}, {0}}, .losses = 1, .parts = 1, .deep = true},
 	{"both ways, any order", .writes = {{2}, {1}}, .losses = 1, .deep = true},
 	{"one way, two losses", .writes = {{1}, {0}}, .losses = 2, .prompt = true, .deep = true},
 	{"the other way, two losses", .writes = {{0}, {1}}, .losses = 2, .prompt = true, .deep = true},
+	{"a write given up", .writes = {{2}, {0}}, .how = {ABANDON, SHUT}, .losses = 1, .parts = 1, .deep = true},
 	{"nothing said, three losses", .losses = 3, .prompt = true, .deep = true},
 	{"stragglers, two losses", .losses = 2, .prompt = true, .stragglers = true, .deep = true},
-	{"closed at the end of file, two losses",
-	 .how = {CLOSE_AT_EOF, CLOSE_AT_EOF},
-	 .losses = 2,
-	 .prompt = true,
+	{"closed at the end of file, two losses", .how = {CLOSE_AT_EOF, CLOSE_AT_EOF}, .losses = 2, .prompt = true,
 	 .deep = true},
-	{"closed at once, two losses",
-	 .writes = {{1}, {1}},
-	 .how = {CLOSE, SHUT},
-	 .losses = 2,
-	 .prompt = true,
+	{"closed at once, two losses", .writes = {{1}, {1}}, .how = {CLOSE, SHUT}, .losses = 2, .prompt = true,
 	 .deep = true},
 	{"another server, two losses", .losses = 2, .forgets = true, .prompt = true, .deep = true},
 };
@@ -70,8 +64,7 @@ static void explore_all(void)
 		good = explore_script(&scripts[i]);
 		printf("# %s: %" PRIu64 " states, %" PRIu64 " steps, %" PRIu64 " resumptions, %" PRIu64
 		       " ends, %.1f s\n",
-		       scripts[i].name, states, steps, resumptions, ends,
-		       (double)(clock() - start) / CLOCKS_PER_SEC);
+		       scripts[i].name, states, steps, resumptions, ends, (double)(clock() - start) / CLOCKS_PER_SEC);
 		snprintf(what, sizeof what, "explored: %s", scripts[i].name);
 		result(good && ends > 0, what);
 		all_states += states;
@@ -89,7 +82,7 @@ static void random_all(void)
 	const char *given = getenv("HF_SEED"), *seconds = getenv("HF_SECONDS");
 	/* The same every time, so that a red run means a change; HF_SEED=0 takes the clock, for long searches. */
 	uint64_t seed = given ? strtoull(given, NULL, 0) : 1, first = seed != 0 ? seed : (uint64_t)time(NULL);
-	double limit = seconds ? atof(seconds) : 3;
+	double limit = seconds ? atof(seconds) : 2;
 	clock_t start = clock();
 	bool good = true;
 
@@ -101,8 +94,8 @@ static void random_all(void)
 	resumptions = 0;
 	for (seed = first; good && (double)(clock() - start) / CLOCKS_PER_SEC < limit; seed++)
 		good = run_one(seed);
-	printf("# seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " runs, %" PRIu64 " losses, %" PRIu64 " resumptions, %" PRIu64
-	       " bytes delivered, %" PRIu64 " servers that forgot\n",
+	printf("# seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " runs, %" PRIu64 " losses, %" PRIu64
+	       " resumptions, %" PRIu64 " bytes delivered, %" PRIu64 " servers that forgot\n",
 	       first, seed - 1, run_count, run_losses, resumptions, run_bytes, run_forgotten);
 	result(good, "random: streams over connections lost again and again");
 }

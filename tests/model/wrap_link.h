@@ -36,7 +36,7 @@ static struct world {
 
 static uint8_t *ring[2];
 static size_t ring_mask;
-static bool tampered;      /* bytes were changed under the library: wrong bytes may come, until the next header */
+static bool tampered; /* bytes were changed under the library: wrong bytes may come, until the next header */
 
 /* The kernel */
 
