@@ -18,6 +18,7 @@ struct script {
 	bool forgets;     /* the server may be another one, once */
 	bool prompt;      /* each side does at once what it owes, so that two losses can be gone through */
 	bool stragglers;  /* what was on its way when its sender left may still arrive */
+	bool early;       /* see breaks_early */
 	uint8_t parts;    /* so often a kernel takes a part only, or a part arrives */
 	bool deep;        /* only when asked for */
 	uint16_t ring[2]; /* 0: room for everything */
@@ -417,6 +418,7 @@ static bool explore_script(const struct script *what)
 	memset(place, 0, sizeof place);
 	memset(seen_states, 0, sizeof *seen_states << SEEN_BITS);
 	stragglers = what->stragglers;
+	breaks_early = what->early;
 	losses_left = what->losses;
 	forgets_left = what->forgets;
 	parts_left = what->parts;

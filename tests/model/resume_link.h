@@ -55,7 +55,8 @@ static struct world {
 
 static uint8_t *wire[CONNS][2];
 static size_t wire_mask;
-static bool stragglers; /* what was on its way when its sender left may still arrive */
+static bool stragglers;   /* what was on its way when its sender left may still arrive */
+static bool breaks_early; /* the server leaves the connection it has when a HELLO comes, not when a PROOF does */
 static uint64_t resumptions, resent, now = 1000;
 
 static uint8_t session_id[HF_SESSION_SIZE], session_key[HF_CHECK_SIZE], session_name[HF_SESSION_SIZE];

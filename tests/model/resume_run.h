@@ -170,6 +170,7 @@ static void run_draw(void)
 	run.every = one_in(2) ? 100 : between(10, 2000);
 	run.forgets = one_in(8);
 	stragglers = !one_in(4);
+	breaks_early = one_in(2);
 }
 
 /* One run; returns false and says why when something broke. */

@@ -1,10 +1,11 @@
 /*
  * The handshake of a resumption: HELLO with RESUME, the server's answer, the client's PROOF.  Part of resume_link.h.
  *
- * The server changes nothing before the PROOF has come: a HELLO may be an old one that was long on its way, or a
- * replayed one.  From its answer on it takes nothing from the connection it has, which would make the answer wrong; if
- * no PROOF comes it goes on there.  A connection that is given up for another is first looked through for a PROOF:
- * what stands behind one may be acknowledged.
+ * A HELLO may be an old one that was long on its way, or a replayed one.  So the server need change nothing before the
+ * PROOF has come, and cannot say before it that the offset does not fit; it may leave the connection it has
+ * (breaks_early), at the price of another resumption.  From its answer on it takes nothing from the connection it has,
+ * which would make the answer wrong; if no PROOF comes it goes on there.  A connection that is given up for another is
+ * first looked through for a PROOF: what stands behind one may be acknowledged.
  */
 #ifndef RESUME_SHAKE_H
 #define RESUME_SHAKE_H
@@ -161,9 +162,10 @@ static bool server_accept(int c)
 	known = side->known && hello_read(1, c, &hello, false) == HF_HELLO_VALID;
 	if (known && side->pending != NONE)
 		(void)server_drop();
+	if (known && breaks_early && side->on)
+		side_break(1);
 	while (known && side->on && take(1, side->conn, SIZE_MAX) > 0)
 		continue;
-	/* A kernel that has been told of the reset takes nothing more: nobody is there. */
 	side->told = hf_resume_expects(&side->rx);
 	hello_make(1, c, HF_HELLO_SERVER | (known ? 0 : HF_HELLO_REFUSED), bytes);
 	(void)kernel_send(c, 1, bytes, sizeof bytes, SIZE_MAX);
