@@ -39,7 +39,7 @@ enum {
 	HF_HELLO_TIMEOUT = 52,  /* 32 bits, ms: HOLDFAST_TIMEOUT of the sender; see BEAT */
 	HF_HELLO_BUFFER = 56,   /* 32 bits: HOLDFAST_RESUME_BUFFER; 0: the sender does not resume (HOLDFAST_ON_DEAD) */
 	HF_HELLO_PID = 60,      /* 32 bits: process number of the sender, in its own namespace */
-	HF_HELLO_OFFSET = 64,   /* 64 bits: next program byte expected; 0 but in a RESUME */
+	HF_HELLO_OFFSET = 64,   /* 64 bits: in a RESUME, program bytes had, and 1 if a FIN, 2 if a BYE; else 0 */
 	HF_HELLO_PROG = 72,     /* name of the program; for the peer's operator, as are the next two */
 	HF_HELLO_HOST = 104,    /* name of the host, as uname(2) tells it */
 	HF_HELLO_INFO = 168,    /* HOLDFAST_INFO */

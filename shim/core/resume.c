@@ -26,25 +26,28 @@ void hf_ring_release(struct hf_ring *ring, uint64_t offset)
 
 size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t offset, const uint8_t **bytes)
 {
-	size_t at = (size_t)(offset % ring->size);
+	size_t at;
 
 	if (offset < ring->start || offset >= ring->end)
 		return 0;
+	at = (size_t)(offset % ring->size);
 	*bytes = memory + at;
 	return least((size_t)(ring->end - offset), ring->size - at);
 }
 
-uint64_t hf_resume_arrived(const struct hf_tx *tx, uint64_t outq)
+uint64_t hf_resume_arrived(const struct hf_tx *tx, const struct hf_ring *ring, uint64_t outq)
 {
-	return outq < tx->sent ? tx->sent - outq : 0;
+	if (ring->held || outq >= tx->sent || tx->sent - outq < ring->start)
+		return ring->start;
+	return tx->sent - outq;
 }
 
 uint64_t hf_resume_expects(const struct hf_rx *rx)
 {
-	return rx->received + (rx->fin || rx->bye);
+	return rx->received + (rx->bye ? 2 : rx->fin);
 }
 
-void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx)
+void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx, struct hf_ring *ring)
 {
 	rx->payload = 0;
 	rx->have = rx->type = 0;
@@ -54,34 +57,43 @@ void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx)
 	tx->tail = 0;
 	tx->open = 0;
 	tx->owed_have = tx->owed_size = 0;
-	tx->ended = false;
+	tx->ended = false; /* a PROOF may have to go out before hf_resume_from() */
+	ring->fin |= tx->fin;
+	ring->bye |= tx->bye;
+	ring->held = true;
 }
 
 enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint64_t offset)
 {
-	bool ended = tx->fin || tx->bye;
+	uint64_t beyond = offset > ring->end ? offset - ring->end : 0;
 
-	if (ring->end != tx->sent || offset < ring->start || offset > ring->end + ended)
+	if (!ring->held || tx->sent > ring->end || offset < ring->start || beyond > (ring->bye ? 2 : ring->fin) ||
+	    (beyond == 1 && !ring->fin))
 		return HF_RESUME_NO;
-	if (offset > ring->end) {
-		hf_ring_release(ring, ring->end);
-		tx->ended = tx->bye;
-		return HF_RESUME_ALL;
-	}
-	hf_ring_release(ring, offset);
-	tx->sent = offset;
-	tx->fin = tx->bye = tx->ended = false;
-	return ended ? HF_RESUME_AND_END : HF_RESUME_ALL;
+	hf_ring_release(ring, offset - beyond);
+	tx->sent = offset - beyond;
+	tx->fin = ring->fin && beyond > 0;
+	tx->bye = tx->ended = beyond == 2;
+	ring->held = false;
+	return (ring->bye && beyond < 2) || (ring->fin && beyond < 1) ? HF_RESUME_AND_END : HF_RESUME_ALL;
 }
 
-void hf_resume_session(struct hf_session *session, uint64_t now, bool end_again)
+void hf_resume_session(struct hf_session *session, const struct hf_rx *rx, const struct hf_tx *tx, uint64_t now)
 {
-	/* Whatever the kernel's old connection said of its end was of that one. */
+	bool ours = tx->fin || tx->bye, theirs = rx->fin || rx->bye;
+
+	/* The peer has our end and we have its own: both know, as the offsets have told. */
+	if (ours)
+		session->state = theirs ? HF_S_TIME_WAIT : HF_S_FIN_WAIT;
+	else
+		session->state = theirs ? HF_S_CLOSE_WAIT : HF_S_ESTABLISHED;
+	session->peer_done = rx->bye;
+	session->we_done = tx->bye;
+	/* Whatever the kernel's old connection said was of that one. */
 	session->mute = session->waiting = session->last_beat = false;
 	session->arrived = session->unread = session->undelivered = 0;
 	session->peer_time_us = 0;
-	if (end_again)
-		session->we_done = false;
+	session->peer_unread = session->peer_unread_ms = 0;
 	hf_session_moved(session, now, true);
 }
 

@@ -2,12 +2,13 @@
  * Resuming a session on a new connection: what is kept, what is expected, where both sides go on.
  *
  * Pure; the caller serialises calls on one connection and brings the memory.  Offsets count program bytes of one
- * direction from its beginning, as in TCP's sequence space; the end of the direction (FIN, or BYE without one) counts
- * one behind the last byte.
+ * direction from its beginning, as in TCP's sequence space; a FIN counts one behind the last byte, a BYE counts two,
+ * whether a FIN came before it or not: of a FIN and a BYE that were said, the FIN alone may have arrived.
  *
  * The rule that nothing is lost or repeated rests on: a sender keeps every byte that the peer's kernel has not
- * acknowledged; a receiver takes everything its kernel has acknowledged out of the old connection before it says what
- * it expects next, and its kernel acknowledges nothing more there.
+ * acknowledged; a receiver takes everything its kernel has acknowledged out of a connection before it ends that
+ * connection, and its kernel acknowledges nothing more there; and from when a side has said what it expects until the
+ * peer has taken it at its word it takes nothing from any connection.
  */
 #ifndef HOLDFAST_CORE_RESUME_H
 #define HOLDFAST_CORE_RESUME_H
@@ -20,6 +21,8 @@
 struct hf_ring {
 	uint64_t start, end;
 	uint32_t size;
+	bool fin, bye; /* said on some connection before: it may have arrived, or is to be said again */
+	bool held;     /* since a break: what the kernel says of its queue is not about what was sent */
 };
 
 static inline size_t hf_ring_room(const struct hf_ring *ring)
@@ -36,30 +39,38 @@ void hf_ring_release(struct hf_ring *ring, uint64_t offset);
 /* The bytes from OFFSET on that lie in one piece: their number; *BYTES is where. 0 if OFFSET is not in the ring. */
 size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t offset, const uint8_t **bytes);
 
-/* How much of what TX sent has surely arrived when the kernel has OUTQ bytes unacknowledged (SIOCOUTQ): headers and
- * beats among them are taken for program bytes, so never too much. */
-uint64_t hf_resume_arrived(const struct hf_tx *tx, uint64_t outq);
+/*
+ * How much of what TX sent has surely arrived when the kernel has OUTQ bytes unacknowledged (SIOCOUTQ): headers and
+ * beats among them are taken for program bytes, so never too much.  Between hf_resume_break() and hf_resume_from() the
+ * answer is what was known before: SIOCOUTQ reads 0 while a socket connects, and then counts a HELLO.
+ */
+uint64_t hf_resume_arrived(const struct hf_tx *tx, const struct hf_ring *ring, uint64_t outq);
 
 /* What the receiver expects next. */
 uint64_t hf_resume_expects(const struct hf_rx *rx);
 
-/* The connection is gone, everything that came has been squeezed: frames begin afresh on the next one. */
-void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx);
+/* The connection is gone, everything that came has been squeezed: frames begin afresh on the next one.  More than once
+ * is as once. */
+void hf_resume_break(struct hf_rx *rx, struct hf_tx *tx, struct hf_ring *ring);
 
 enum hf_resume_from {
 	HF_RESUME_NO,      /* OFFSET is behind what is kept, or beyond what was sent: never resumed */
 	HF_RESUME_ALL,     /* bytes from tx->sent on are to be sent again, if any, and no end */
-	HF_RESUME_AND_END, /* the same, and then the end (FIN, or BYE) */
+	HF_RESUME_AND_END, /* the same, and then the end: BYE if ring->bye, else FIN */
 };
 
 /*
  * After hf_resume_break(): the peer expects OFFSET.  Sets tx->sent back to what is sent next, and takes back an end
- * that has not arrived: the caller says it again when the bytes are gone.
+ * that has not arrived: the caller says it again when the bytes are gone, in the ordinary way (hf_session_fin_seen(),
+ * hf_session_may_speak()).  Another break may come before all has been sent again, or before the end has.
  */
 enum hf_resume_from hf_resume_from(struct hf_tx *tx, struct hf_ring *ring, uint64_t offset);
 
-/* The session as it stands on the new connection; FIN and BEAT frames that were lost are owed again. */
-void hf_resume_session(struct hf_session *session, uint64_t now, bool end_again);
+/*
+ * The session as it stands on the new connection, after hf_resume_from(): from what each side has surely had of the
+ * other, whatever was thought of it when the old connection broke.  An end to be said again has not been said yet.
+ */
+void hf_resume_session(struct hf_session *session, const struct hf_rx *rx, const struct hf_tx *tx, uint64_t now);
 
 /*
  * The key of a session's RESUME handshakes, from the id in its first HELLO, which is not said again, and the shared

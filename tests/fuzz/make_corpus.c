@@ -2,6 +2,7 @@
 #include "core/bytes.h"
 #include "core/frame.h"
 #include "core/hello.h"
+#include "core/resume.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,34 @@ static void hellos(void)
 	put("fuzz_hello", "plain", 0, (const uint8_t *)"+PONG\r\n", 7);
 }
 
+/* The session's state and an offset stand before the HELLO. */
+static void resume(const char *name, const uint8_t state[4], uint64_t offset, const struct hf_key *shared, size_t size)
+{
+	struct hf_hello hello = {.version = HF_WIRE_VERSION, .flags = HF_HELLO_RESUME, .offset = offset};
+	uint8_t bytes[12 + HF_HELLO_SIZE], key[HF_CHECK_SIZE];
+
+	hf_resume_key(key, shared, (const uint8_t *)"session's number");
+	hf_resume_name(hello.session, key);
+	memcpy(bytes, state, 4);
+	hf_put64(bytes + 4, offset);
+	hf_hello_make(bytes + 12, &hello, &(struct hf_key){key, sizeof key}, NULL);
+	put("fuzz_resume", name, bytes[0], bytes + 1, 11 + size);
+}
+
+static void resumes(void)
+{
+	static const uint8_t open[] = {0, 40, 100, 7}, fin[] = {8, 40, 100, 40}, bye[] = {4, 40, 100, 40};
+	static const uint8_t keyed[] = {1 | 16 | 32, 40, 100, 7};
+	const struct hf_key secret = {(const uint8_t *)"secret", 6}, none = {NULL, 0};
+
+	resume("open", open, 100 << 7, &none, HF_HELLO_SIZE);
+	resume("fin", fin, 100, &none, HF_HELLO_SIZE);
+	resume("bye", bye, 102, &none, HF_HELLO_SIZE);
+	resume("keyed", keyed, 12801, &secret, HF_HELLO_SIZE);
+	resume("most", open, UINT64_MAX, &none, HF_HELLO_SIZE);
+	resume("half", open, 0, &none, 40);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -90,5 +119,6 @@ int main(int argc, char **argv)
 	directory = argv[1];
 	frames();
 	hellos();
+	resumes();
 	return 0;
 }

@@ -7,7 +7,7 @@
 
 #include "wrap_link.h"
 
-enum { STREAM_MOST = 512, WRITES = 4, SEEN_BITS = 24, DEPTH_MOST = 600 };
+enum { STREAM_MOST = 512, WRITES = 4, DEPTH_MOST = 600 };
 enum how { SHUT, CLOSE, CLOSE_AT_EOF, ABANDON }; /* ABANDON: shut down with a frame left open if there is one */
 
 struct script {
@@ -34,7 +34,6 @@ struct snapshot {
 };
 
 static const struct script *script;
-static uint64_t *seen_states;
 static uint64_t states, ends, cuts, steps;
 static const char *trail[DEPTH_MOST];
 static unsigned depth;
@@ -53,23 +52,6 @@ static void restore(const struct snapshot *from)
 	memcpy(place, from->place, sizeof place);
 	for (int e = 0; e < 2; e++)
 		memcpy(ring[e], from->bytes[e], (size_t)world.way[e].written);
-}
-
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
-{
-	const uint8_t *byte = data;
-
-	while (size > 0) {
-		uint64_t word = 0;
-		size_t n = size < 8 ? size : 8;
-
-		memcpy(&word, byte, n);
-		hash = (hash ^ word) * 0x9e3779b97f4a7c15;
-		hash ^= hash >> 29;
-		byte += n;
-		size -= n;
-	}
-	return hash;
 }
 
 /* What matters of the state: not times, nor bytes that have been read. */
@@ -106,19 +88,6 @@ static uint64_t hash_world(void)
 		hash = hash_bytes(hash, ring[e] + way->read, (size_t)(way->written - way->read));
 	}
 	return hash ? hash : 1;
-}
-
-static bool remember(uint64_t hash)
-{
-	size_t at = hash >> (64 - SEEN_BITS);
-
-	while (seen_states[at] != 0) {
-		if (seen_states[at] == hash)
-			return false;
-		at = (at + 1) & (((size_t)1 << SEEN_BITS) - 1);
-	}
-	seen_states[at] = hash;
-	return true;
 }
 
 /* What one end may do.  PART chooses how much of it is done; false: nothing, or nothing new. */

@@ -9,11 +9,7 @@
 #define WRAP_LINK_H
 
 #include "core/session.h"
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "model.h"
 
 /* One direction.  Positions count bytes of the wire; ring holds [read, written). */
 struct way {
@@ -40,19 +36,7 @@ static struct world {
 
 static uint8_t *ring[2];
 static size_t ring_mask;
-static const char *broken; /* what went wrong first */
-static bool tampered;      /* bytes were changed under the library: wrong bytes may come, until the next header */
-
-static void fail(const char *what)
-{
-	if (!broken)
-		broken = what;
-}
-
-static uint8_t program_byte(int e, uint64_t n)
-{
-	return (uint8_t)(n * 167 + (n >> 8) * 13 + (e ? 91 : 5));
-}
+static bool tampered; /* bytes were changed under the library: wrong bytes may come, until the next header */
 
 /* The kernel */
 

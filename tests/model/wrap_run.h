@@ -37,25 +37,7 @@ struct run {
 };
 
 static struct run run;
-static uint64_t random_state, run_verdicts, run_bytes, run_beats, run_ms, run_count[RUN_KINDS], run_resets;
-
-static uint64_t draw(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
-
-static uint32_t between(uint32_t low, uint32_t high)
-{
-	return low + (uint32_t)(draw() % (high - low + 1));
-}
-
-static bool one_in(uint32_t n)
-{
-	return draw() % n == 0;
-}
+static uint64_t run_verdicts, run_bytes, run_beats, run_ms, run_count[RUN_KINDS], run_resets;
 
 static bool is_stopped(int e)
 {
