@@ -202,8 +202,8 @@ size_t hf_resume_room(struct hf_slot *slot, int fd)
 
 	/* Asked only when it matters: a call of the kernel's for every fourth of the ring. */
 	if (hf_ring_room(&resume->ring) < resume->ring.size / 4 && !hf_resume_broken(wrap) &&
-	    resume->ring.end == wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 && outq >= 0)
-		hf_ring_release(&resume->ring, hf_resume_arrived(&wrap->tx, (uint64_t)outq));
+	    resume->ring.end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 && outq >= 0)
+		hf_ring_release(&resume->ring, hf_resume_arrived(&wrap->tx, &resume->ring, (uint64_t)outq));
 	return hf_ring_room(&resume->ring);
 }
 

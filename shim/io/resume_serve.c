@@ -24,9 +24,10 @@ static uint64_t decline(struct hf_resume *resume, uint64_t now)
 	return now + STEP_MS;
 }
 
-static bool acceptable(const struct hf_resume *resume, const struct hf_wrap *wrap, uint64_t offset)
+static bool acceptable(const struct hf_resume *resume, uint64_t offset)
 {
-	return offset >= resume->ring.start && offset <= resume->ring.end + (wrap->tx.fin || wrap->tx.bye);
+	return offset >= resume->ring.start &&
+	       offset <= resume->ring.end + (resume->ring.bye ? 2 : resume->ring.fin ? 1 : 0);
 }
 
 /* Its HELLO, which has been checked by whoever took it from the listener, and ours. */
@@ -49,7 +50,7 @@ static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
 	explicit_bzero(bytes, sizeof(bytes));
 	if (result != HF_HELLO_VALID)
 		return decline(resume, now);
-	fits = acceptable(resume, wrap, peer.offset);
+	fits = acceptable(resume, peer.offset);
 	hf_resume_hello(slot, out, HF_HELLO_SERVER | (fits ? 0 : HF_HELLO_REFUSED), peer.nonce);
 	if (hf_sys_sendto(new, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) != (long)sizeof(out))
 		return decline(resume, now);
@@ -61,6 +62,7 @@ static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
 	memcpy(resume->peer_nonce, peer.nonce, sizeof(peer.nonce));
 	resume->peer_expects = peer.offset;
 	resume->step = HF_STEP_PROVE;
+	resume->proved = false;
 	resume->next_at = now + PROVE_MS;
 	return now + 1;
 }
@@ -190,6 +192,7 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 		return now < resume->next_at ? now + STEP_MS : decline(resume, now);
 	if (got <= 0 || !proved(resume, wrap, in))
 		return decline(resume, now);
+	resume->proved = true;
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return next;
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
@@ -203,8 +206,17 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
-	int offer = atomic_exchange(&resume->offer, 0);
+	uint64_t next;
+	int offer;
 
+	/* Once proved, the client may have been told that bytes have arrived there: not to be left for another, however
+	 * new, before they are taken. */
+	if (resume->step == HF_STEP_PROVE) {
+		next = prove(slot, fd, now);
+		if (resume->step != HF_STEP_PROVE || resume->proved || atomic_load(&resume->offer) == 0)
+			return next;
+	}
+	offer = atomic_exchange(&resume->offer, 0);
 	if (offer > 0) {
 		/* The client has given up an earlier one. */
 		if (resume->offered > 0)
@@ -212,8 +224,6 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		resume->offered = offer;
 		return greet(slot, fd, now);
 	}
-	if (resume->step == HF_STEP_PROVE)
-		return prove(slot, fd, now);
 	hf_resume_look_around(resume, now);
 	return atomic_load(&resume->offer) > 0 ? now : now + IDLE_MS;
 }

@@ -159,10 +159,10 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		wake(resume);
 		return UINT64_MAX;
 	}
-	if (wrap->rx.bye || wrap->session.peer_done || resume->ring.end != wrap->tx.sent ||
+	if (wrap->rx.bye || wrap->session.peer_done || wrap->tx.sent > resume->ring.end ||
 	    hf_resume_complete(slot, wrap))
 		return as_it_was(slot, fd, now);
-	hf_resume_break(&wrap->rx, &wrap->tx);
+	hf_resume_break(&wrap->rx, &wrap->tx, &resume->ring);
 	wrap->rx_raw = wrap->tx_raw = 0;
 	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
 	if (hf_resume_inbox(slot) != 0 || wrap->rx.fin)
@@ -229,11 +229,12 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	if (from == HF_RESUME_NO)
 		return false;
 	hf_wrap_session_lock(wrap, me);
-	hf_resume_session(&wrap->session, now, from == HF_RESUME_AND_END);
+	hf_resume_session(&wrap->session, &wrap->rx, &wrap->tx, now);
 	hf_wrap_session_unlock(wrap);
 	if (from == HF_RESUME_ALL && offset > resume->ring.end)
 		atomic_store(&resume->arrived, 1);
-	if (from == HF_RESUME_AND_END)
+	/* A BYE is said again by whoever closes (io/wrap_close.c). */
+	if (from == HF_RESUME_AND_END && resume->ring.fin && !wrap->tx.fin)
 		wrap->shut_after_queue = true;
 	wrap->seen_at = now;
 	wrap->seen_bytes = 0;
