@@ -259,6 +259,7 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 	if (!take || done == 0)
 		return done;
 	atomic_store(&resume->inbox_at, at + done);
+	atomic_store(&hf_wrap_of(slot)->inbox_left, have - done);
 	if (done == have) {
 		atomic_fetch_sub(&hf_resume_inboxes, 1);
 		drop_inbox(resume);

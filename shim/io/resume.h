@@ -53,7 +53,7 @@ struct hf_resume {
 	uint32_t tries;
 	int error; /* the kernel's own word for the end of the path, 0: end of file */
 	int offered;
-	bool proved; /* it is of who began the session, and only waits to be taken over */
+	bool proved;  /* it is of who began the session, and only waits to be taken over */
 	int listener; /* one of ours, where the program has none any more, plus one; 0: none */
 	uint64_t readable_since, listen_at;
 	bool fenced; /* nothing more is acknowledged on the old connection */

@@ -26,8 +26,9 @@ static uint64_t decline(struct hf_resume *resume, uint64_t now)
 
 static bool acceptable(const struct hf_resume *resume, uint64_t offset)
 {
-	return offset >= resume->ring.start &&
-	       offset <= resume->ring.end + (resume->ring.bye ? 2 : resume->ring.fin ? 1 : 0);
+	return offset >= resume->ring.start && offset <= resume->ring.end + (resume->ring.bye   ? 2
+									     : resume->ring.fin ? 1
+												: 0);
 }
 
 /* Its HELLO, which has been checked by whoever took it from the listener, and ours. */

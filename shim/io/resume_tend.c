@@ -119,6 +119,7 @@ static bool drain(struct hf_slot *slot, int fd)
 	}
 	if (was_empty && hf_resume_inbox(slot) != 0)
 		atomic_fetch_add(&hf_resume_inboxes, 1);
+	atomic_store(&wrap->inbox_left, hf_resume_inbox(slot));
 	return true;
 }
 
@@ -228,6 +229,7 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 
 	if (from == HF_RESUME_NO)
 		return false;
+	wrap->kept_end = resume->ring.end;
 	hf_wrap_session_lock(wrap, me);
 	hf_resume_session(&wrap->session, &wrap->rx, &wrap->tx, now);
 	hf_wrap_session_unlock(wrap);

@@ -170,6 +170,12 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 		attach(slot, index, cookie);
 		atomic_store(&slot->client, wrap->client);
 		atomic_store(&slot->has_role, 1);
+		/* Broken, or with bytes that only who had it before has got: not to be gone on with. */
+		if (atomic_load(&wrap->broken) != 0 || atomic_load(&wrap->inbox_left) != 0 ||
+		    wrap->tx.sent < wrap->kept_end) {
+			hf_wrap_stranded(slot, fd);
+			return;
+		}
 		/* It may have become plain a moment ago: then the mark is gone too, and the next call finds out. */
 		atomic_store(&slot->wrap, wrap);
 		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
@@ -193,6 +199,16 @@ void hf_wrap_claim(struct hf_slot *slot)
 	if (wrap == NULL || hf_wrap_of(slot) == NULL)
 		return;
 	(void)hf_family_join(hf_runtime.prog);
+	/* Forked while it was broken: the descriptor is of the old connection, and the new one will be the parent's. */
+	if (!wrap->client && hf_resume_broken(wrap)) {
+		(void)hf_hold_leave(&wrap->conn, hf_family_me());
+		atomic_store(&slot->conn, 0);
+		atomic_store(&slot->wrap, NULL);
+		atomic_store(&slot->resume, NULL);
+		atomic_store(&slot->fate, ECONNRESET);
+		atomic_store(&slot->guard, 0);
+		return;
+	}
 	if (!hf_hold_join(&wrap->conn, hf_family_me()) ||
 	    atomic_load(&wrap->conn.cookie) != atomic_load(&slot->cookie)) {
 		/* Forked without our knowledge and left alone for so long that the place went to another. */

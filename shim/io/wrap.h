@@ -99,6 +99,10 @@ struct hf_wrap {
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 	_Atomic uint8_t broken;          /* the path is gone, and the session may go on elsewhere (io/resume.h) */
 	uint8_t resume_name[HF_SESSION_SIZE];
+	/* What a process that takes part from now on would not have: program bytes that were read from the kernel and
+	 * not by the program, and up to where written bytes may have to be sent again. */
+	_Atomic uint64_t inbox_left;
+	uint64_t kept_end;
 	_Atomic uint64_t resume_box; /* of the process that has it (io/resume_family.c); 0: none */
 	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };

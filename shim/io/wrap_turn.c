@@ -128,6 +128,11 @@ void hf_wait_begin(struct hf_slot *slot, struct hf_wait *wait)
 	wait->gen = atomic_load(&slot->gen);
 	atomic_store(&slot->waited_at, hf_wrap_now_ms());
 	atomic_fetch_add(&slot->waiting, 1);
+	if (atomic_load(&slot->gen) == wait->gen)
+		return;
+	/* Another's since a moment ago. */
+	atomic_fetch_sub(&slot->waiting, 1);
+	wait->gen = UINT32_MAX;
 }
 
 void hf_wait_end(struct hf_slot *slot, const struct hf_wait *wait)

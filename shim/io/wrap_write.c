@@ -304,6 +304,7 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 	}
 	if (hf_resume_broken(wrap))
 		return wait_broken(slot, fd, me, flags);
+	hf_resume_skip(slot); /* another process may have written, that keeps what it writes to itself */
 	error = hf_may_write(wrap) ? 0 : atomic_exchange(&wrap->error_taken, 0);
 	if (error != 0) {
 		errno = error;

@@ -292,6 +292,11 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 		(void)hf_resume_lost(slot, ECONNRESET);
 	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
 		return false;
+	/* Forked meanwhile: one of us sees to it. */
+	if (!hf_wrap_keep(slot, now)) {
+		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
+		return true;
+	}
 	next = hf_resume_tend(slot, fd, now);
 	next = next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS;
 	hf_publish_broken(slot, now, next);
