@@ -166,6 +166,8 @@ static void kernel_leave(int c, int e)
 	struct conn *conn = &world.conn[c];
 
 	conn->off[e] = true;
+	/* Its kernel says so behind everything else, if all of that arrives. */
+	conn->pipe[e].fin = stragglers || conn->pipe[e].arrived == conn->pipe[e].written;
 	if (!stragglers)
 		conn->pipe[e].written = conn->pipe[e].acked = conn->pipe[e].arrived;
 }
