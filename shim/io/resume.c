@@ -143,6 +143,19 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 	return true;
 }
 
+bool hf_resume_unannounced(struct hf_slot *slot, int fd)
+{
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+	int outq = 0, inq = 0;
+
+	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->rx.bye || hf_sys_ioctl(fd, SIOCINQ, &inq) < 0 ||
+	    inq != 0)
+		return false;
+	/* Behind both FINs the kernel's own is the last acknowledgement. */
+	return wrap->session.state < HF_S_CLOSING || wrap->tx.owed_size != 0 || hf_sys_ioctl(fd, SIOCOUTQ, &outq) < 0 ||
+	       outq != 0;
+}
+
 bool hf_resume_met(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);

@@ -53,6 +53,7 @@ struct hf_resume {
 	uint32_t tries;
 	int error; /* the kernel's own word for the end of the path, 0: end of file */
 	int offered;
+	bool offer_fenced;
 	bool proved;  /* it is of who began the session, and only waits to be taken over */
 	int listener; /* one of ours, where the program has none any more, plus one; 0: none */
 	uint64_t readable_since, listen_at;
@@ -87,6 +88,9 @@ bool hf_resume_lost(struct hf_slot *slot, int error);
 
 /* Errors by which the kernel says that the path is gone. */
 bool hf_resume_fatal(int error);
+
+/* The kernel's end of the peer's direction has come on FD: whether no frame said so, and none that is unread may. */
+bool hf_resume_unannounced(struct hf_slot *slot, int fd);
 
 /*
  * Wait until SLOT's session goes on or has ended; call again and look.  LIMIT ms, 0: for ever.  False: errno is EINTR

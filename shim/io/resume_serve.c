@@ -24,15 +24,8 @@ static uint64_t decline(struct hf_resume *resume, uint64_t now)
 	return now + STEP_MS;
 }
 
-static bool acceptable(const struct hf_resume *resume, uint64_t offset)
-{
-	return offset >= resume->ring.start && offset <= resume->ring.end + (resume->ring.bye   ? 2
-									     : resume->ring.fin ? 1
-												: 0);
-}
-
 /* Its HELLO, which has been checked by whoever took it from the listener, and ours. */
-static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
+static uint64_t greet(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -42,7 +35,6 @@ static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
 	enum hf_hello_result result;
 	struct hf_hello peer;
 	size_t used;
-	bool fits;
 
 	if (hf_sys_recvfrom(new, in, sizeof(in), MSG_DONTWAIT, NULL, NULL) != (long)sizeof(in))
 		return decline(resume, now);
@@ -51,19 +43,14 @@ static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
 	explicit_bzero(bytes, sizeof(bytes));
 	if (result != HF_HELLO_VALID)
 		return decline(resume, now);
-	fits = acceptable(resume, peer.offset);
-	hf_resume_hello(slot, out, HF_HELLO_SERVER | (fits ? 0 : HF_HELLO_REFUSED), peer.nonce);
+	/* Whether what it expects is still kept matters only when it has proved to be no replay. */
+	hf_resume_hello(slot, out, HF_HELLO_SERVER, peer.nonce);
 	if (hf_sys_sendto(new, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) != (long)sizeof(out))
 		return decline(resume, now);
-	if (!fits) {
-		(void)decline(resume, now);
-		hf_resume_give_up(slot, fd, now, ECONNRESET);
-		return UINT64_MAX;
-	}
 	memcpy(resume->peer_nonce, peer.nonce, sizeof(peer.nonce));
 	resume->peer_expects = peer.offset;
 	resume->step = HF_STEP_PROVE;
-	resume->proved = false;
+	resume->proved = resume->offer_fenced = false;
 	resume->next_at = now + PROVE_MS;
 	return now + 1;
 }
@@ -149,8 +136,11 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	int new = resume->offered - 1;
 	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
+	int nothing = 0;
 
 	(void)hf_sys_recvfrom(new, NULL, PROOF_FRAME, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	if (resume->offer_fenced)
+		(void)hf_sys_setsockopt(new, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
 	(void)hf_sys_getsockopt(new, SOL_SOCKET, SO_COOKIE, &cookie, &len);
 	copy_options(fd, new);
 	replace(slot, fd, new);
@@ -189,8 +179,16 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 	uint64_t next = now + 1;
 	long got = hf_sys_recvfrom(resume->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 
-	if (got == -EAGAIN || (got > 0 && got < (long)sizeof(in)))
-		return now < resume->next_at ? now + STEP_MS : decline(resume, now);
+	if (got == -EAGAIN || (got > 0 && got < (long)sizeof(in))) {
+		if (now < resume->next_at && atomic_load(&resume->offer) == 0)
+			return now + STEP_MS;
+		if (resume->offer_fenced)
+			return decline(resume, now);
+		/* Nothing more is acknowledged there; then one last look. */
+		resume->offer_fenced = true;
+		hf_resume_fence(resume->offered - 1);
+		return now + 2;
+	}
 	if (got <= 0 || !proved(resume, wrap, in))
 		return decline(resume, now);
 	resume->proved = true;
@@ -214,7 +212,7 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 	 * new, before they are taken. */
 	if (resume->step == HF_STEP_PROVE) {
 		next = prove(slot, fd, now);
-		if (resume->step != HF_STEP_PROVE || resume->proved || atomic_load(&resume->offer) == 0)
+		if (resume->step != HF_STEP_REST)
 			return next;
 	}
 	offer = atomic_exchange(&resume->offer, 0);
@@ -223,7 +221,7 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		if (resume->offered > 0)
 			(void)decline(resume, now);
 		resume->offered = offer;
-		return greet(slot, fd, now);
+		return greet(slot, now);
 	}
 	hf_resume_look_around(resume, now);
 	return atomic_load(&resume->offer) > 0 ? now : now + IDLE_MS;

@@ -235,6 +235,8 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	hf_wrap_session_unlock(wrap);
 	if (from == HF_RESUME_ALL && offset > resume->ring.end)
 		atomic_store(&resume->arrived, 1);
+	if (wrap->tx.fin)
+		wrap->shut_after_queue = false;
 	/* A BYE is said again by whoever closes (io/wrap_close.c). */
 	if (from == HF_RESUME_AND_END && resume->ring.fin && !wrap->tx.fin)
 		wrap->shut_after_queue = true;

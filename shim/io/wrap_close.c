@@ -209,6 +209,8 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 		return -1;
 	if (ready < 0)
 		return -1;
+	if (peer_ended(fd) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
+		return 0;
 	if (peer_ended(fd)) {
 		hf_wrap_session_lock(wrap, me);
 		hf_session_peer_done(&wrap->session);

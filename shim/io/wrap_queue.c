@@ -148,10 +148,17 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 }
 
 /* The program's FIN, behind everything it wrote. */
-static void end_of_writing(struct hf_wrap *wrap, int fd, uint32_t me)
+static void end_of_writing(struct hf_slot *slot, int fd, uint32_t me)
 {
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool seen;
 
+	/* A frame is open that the program never filled: where there can be another connection, the FIN goes there. */
+	if (!wrap->session.peer_done && !hf_tx_between(&wrap->tx) && !wrap->tx.fin &&
+	    hf_resume_lost(slot, ECONNRESET)) {
+		wrap->shut_after_queue = true;
+		return;
+	}
 	hf_books_open(&wrap->tx_books_open);
 	hf_wrap_session_lock(wrap, me);
 	seen = hf_session_fin_seen(&wrap->session);
@@ -204,7 +211,7 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 				return 1;
 			wrap->shut_after_queue = false;
 			if (framed) {
-				end_of_writing(wrap, fd, me);
+				end_of_writing(slot, fd, me);
 				continue;
 			}
 			hf_sys_shutdown(fd, SHUT_WR);

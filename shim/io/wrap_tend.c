@@ -144,8 +144,7 @@ static void note_end(struct hf_slot *slot, int fd, uint32_t me, const struct hf_
 	if (!ended)
 		return;
 	/* An end that no frame announced is that of a path (io/resume.h). */
-	if (!wrap->rx.fin && !wrap->rx.bye && atomic_load(&wrap->shut_read) == 0 && queue_of(fd, SIOCINQ) == 0 &&
-	    hf_resume_lost(slot, 0))
+	if (hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return;
 	/* What is unread may hold the frame that says so. */
 	if (hf_resume_of(slot) != NULL && queue_of(fd, SIOCINQ) != 0)
