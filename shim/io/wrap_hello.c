@@ -105,6 +105,9 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL && atomic_load(&slot->collected) != 0 &&
 	    state_of(fd) == TCP_ESTABLISHED)
 		(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
+	/* A disconnected socket has forgotten what the program shut. */
+	if (wrap->client && atomic_load(&wrap->shut_read) != 0)
+		hf_sys_shutdown(fd, SHUT_RD);
 	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
 	if (hf_wrap_flush(slot, fd) != 0) {
 		/* All gone, or an error that the program's own next call will meet. */
@@ -250,6 +253,9 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
 	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
 		result = peek_long(wrap, fd, &used, &got);
+	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */
+	if (got == 0 && atomic_load(&wrap->shut_read) != 0 && state_of(fd) == TCP_ESTABLISHED)
+		got = -EAGAIN;
 	if (got == -EAGAIN)
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
 	if (got <= 0)

@@ -92,6 +92,8 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 
 		if (shake != HF_SHAKE_ON) {
 			hf_turn_end(&wrap->rx_turn);
+			if (shake != HF_SHAKE_BROKEN && atomic_load(&wrap->shut_read) != 0)
+				return HF_LOOK_READY; /* for an end */
 			return shake == HF_SHAKE_WAIT || shake == HF_SHAKE_BROKEN ? HF_LOOK_NOTHING
 			       : shake == HF_SHAKE_AGAIN                          ? HF_LOOK_BUSY
 										  : HF_LOOK_READY;
@@ -146,7 +148,7 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
 	/* What was taken out of a connection that broke is there, whatever the kernel says. */
 	if (hf_unlikely(hf_resume_inbox(slot) != 0))
 		return POLLIN | POLLRDNORM;
-	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap))
+	if ((atomic_load(&wrap->phase) != HF_PHASE_ON && atomic_load(&wrap->shut_read) == 0) || hf_resume_broken(wrap))
 		return 0;
 	out = written_out(wrap);
 	/* To poll(2) it is the same who has ended it. */

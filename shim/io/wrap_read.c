@@ -339,7 +339,8 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 	return (ssize_t)total;
 }
 
-static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, const struct hf_wait *wait, bool *plain)
+static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, const struct hf_wait *wait,
+			  ssize_t *result, bool *plain)
 {
 	const struct timespec moment = {0, 1000000};
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -390,6 +391,11 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 			errno = atomic_load(&slot->fate);
 			return false;
 		}
+		/* The program wants no more, and there is nothing yet: an end (shutdown(2)). */
+		if (shake != HF_SHAKE_BROKEN && atomic_load(&wrap->shut_read) != 0) {
+			*result = 0;
+			return false;
+		}
 		if (hf_nonblocking(fd, flags)) {
 			errno = EAGAIN;
 			return false;
@@ -419,7 +425,7 @@ static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize
 	hf_wait_begin(slot, &wait);
 	*plain = hf_wrap_of(slot) == NULL;
 	if (!*plain)
-		on = wait_until_on(slot, fd, me, flags, &wait, plain);
+		on = wait_until_on(slot, fd, me, flags, &wait, result, plain);
 	hf_wait_end(slot, &wait);
 	return on;
 }

@@ -50,6 +50,76 @@ SCRIPT(say_and_go)
 	}
 }
 
+/* Both directions shut before anybody has accepted: what was sent must still arrive, and nothing more be waited for. */
+SCRIPT(say_and_shut)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		T(send(fd, "hello and no more", 17, 0));
+		T(shutdown(fd, SHUT_RDWR));
+		TIMED(0, 100, T(recv(fd, buf, 80, 0)));
+		ready(POLLIN | POLLRDHUP, 100);
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		let_go();
+	}
+	SERVER
+	{
+		rest();
+		fd = accept_one();
+		drain();
+		T(shutdown(fd, SHUT_WR));
+	}
+	CLIENT
+	{
+		rest();
+		T(recv(fd, buf, 80, 0));
+		T(close(fd));
+	}
+}
+
+/* The same for reading alone: a late answer can still be read. */
+SCRIPT(shut_and_listen)
+{
+	struct address a;
+
+	open_port();
+	CLIENT
+	{
+		a = loopback(port);
+		fd = tcp_socket(0);
+		T(connect(fd, SA(&a), a.len));
+		T(shutdown(fd, SHUT_RD));
+		TIMED(0, 100, T(recv(fd, buf, 80, 0)));
+		T(send(fd, "hello", 5, 0));
+		let_go();
+	}
+	SERVER
+	{
+		rest();
+		fd = accept_one();
+		READ(buf, recv(fd, buf, 5, MSG_WAITALL));
+		T(send(fd, "answer", 6, 0));
+		nap(30);
+	}
+	CLIENT
+	{
+		READ(buf, recv(fd, buf, 80, 0));
+		T(recv(fd, buf, 80, 0));
+		T(close(fd));
+	}
+	SERVER
+	{
+		rest();
+		drain();
+	}
+}
+
 /* accept(2): nothing there, flags, options inherited from the listener. */
 SCRIPT(accepting)
 {
@@ -145,4 +215,5 @@ SCRIPT(first_readiness)
 	}
 }
 
-DUET_MAIN(PLAY(server_first), PLAY(say_and_go), PLAY(accepting), PLAY(first_readiness))
+DUET_MAIN(PLAY(server_first), PLAY(say_and_go), PLAY(say_and_shut), PLAY(shut_and_listen), PLAY(accepting),
+	  PLAY(first_readiness))
