@@ -136,6 +136,10 @@ check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -rea
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
+# Debian's packages and sources of them are downloaded into $(BUILD)/suites (or HF_SUITES_DIR); nothing is installed.
+check-suites: all ## run whole test suites of others (CPython, libuv, perl, node) with and without the library (20 minutes)
+	@HF_SUITES_ALL=1 HF_TEST_LIMIT=1500 tests/run suites
+
 bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a first look)
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory all $(BENCH)
@@ -238,7 +242,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
@@ -263,7 +267,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
