@@ -55,6 +55,9 @@ int hf_wrap_flush(struct hf_slot *slot, int fd);
 /* The last beat before this process, the only one to hold the connection, can beat no more (io/confined.h). */
 void hf_wrap_fall_silent(struct hf_slot *slot, int fd);
 
+/* Whether there is memory for the queue. */
+bool hf_wrap_has_queue(struct hf_slot *slot);
+
 /* Put program bytes into the queue: how many fitted. The tx turn must be ours. */
 size_t hf_wrap_queue(struct hf_slot *slot, const struct iovec *iov, size_t count);
 

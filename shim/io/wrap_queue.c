@@ -27,6 +27,11 @@ static uint8_t *queue_of(struct hf_slot *slot)
 	return queue;
 }
 
+bool hf_wrap_has_queue(struct hf_slot *slot)
+{
+	return queue_of(slot) != NULL;
+}
+
 /* All of it has gone, and nothing will be queued any more. */
 static void queue_done(struct hf_slot *slot)
 {

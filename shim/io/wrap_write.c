@@ -185,6 +185,7 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 	for (;;) {
 		enum hf_shake shake = HF_SHAKE_WAIT;
 		struct pollfd p = {.events = POLLIN};
+		bool room = false;
 
 		if (hf_wait_in_vain(slot, wait, &fd))
 			return false;
@@ -220,13 +221,16 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 		if (!take_queue(slot, &fd, me, wait))
 			continue;
 		/* It may have become ON while we waited for the turn. */
-		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_of(slot) != NULL)
-			*result = (ssize_t)hf_wrap_queue(slot, iov, count);
+		if (atomic_load(&wrap->phase) != HF_PHASE_ON && hf_wrap_of(slot) != NULL) {
+			room = hf_wrap_has_queue(slot);
+			*result = room ? (ssize_t)hf_wrap_queue(slot, iov, count) : 0;
+		}
 		hf_turn_end(&wrap->tx_turn);
 		if (*result > 0)
 			return false;
 		*result = -1;
-		if (wrap->queued < HF_QUEUE_SIZE && atomic_load(&wrap->phase) != HF_PHASE_ON) {
+		/* Without memory for the queue it is as if it were full. */
+		if (room && wrap->queued < HF_QUEUE_SIZE && atomic_load(&wrap->phase) != HF_PHASE_ON) {
 			errno = EFAULT; /* there is room, so it was the program's memory */
 			return false;
 		}
