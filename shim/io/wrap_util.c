@@ -92,8 +92,13 @@ size_t hf_iov_slice(const struct iovec *iov, size_t count, size_t skip, size_t m
 
 bool hf_nonblocking(int fd, int flags)
 {
+	long got;
+
 	if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))
 		return (flags & MSG_DONTWAIT) != 0 || hf_confined_nonblocking(fd);
+	if ((flags & MSG_DONTWAIT) != 0)
+		return true;
 	/* O_NONBLOCK belongs to the open file, which others may share: never remembered (fcntl(2)). */
-	return (flags & MSG_DONTWAIT) != 0 || (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
+	got = hf_sys_fcntl(fd, F_GETFL, 0);
+	return got >= 0 && (got & O_NONBLOCK) != 0;
 }
