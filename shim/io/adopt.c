@@ -32,11 +32,13 @@ bool hf_same_socket(int fd, struct hf_slot *slot)
 {
 	uint64_t cookie = 0, ours = atomic_load_explicit(&slot->cookie, memory_order_relaxed);
 	socklen_t len = sizeof(cookie);
+	int error;
 
 	if (atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))
 		return true; /* not to be asked; and what is wrapped must not pass */
-	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
-		return false;
+	error = hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	if (error < 0)
+		return error != -EBADF && error != -ENOTSOCK; /* anything else does not say that it is another */
 	return ours == 0 || ours == cookie;
 }
 
@@ -55,6 +57,15 @@ static enum hf_mode mode_for(int fd, const struct sockaddr *addr)
 		addr = &local.any;
 	}
 	return hf_config_mode_for(&hf_runtime.config, addr);
+}
+
+bool hf_wants_wrap(int fd)
+{
+	bool possible = hf_runtime.config.mode == HF_MODE_WRAP;
+
+	for (size_t i = 0; i < hf_runtime.config.nrules; i++)
+		possible = possible || hf_runtime.config.rules[i].mode == HF_MODE_WRAP;
+	return possible && mode_for(fd, NULL) == HF_MODE_WRAP;
 }
 
 static void set_entry(int fd, hf_fd_entry entry)

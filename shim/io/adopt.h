@@ -22,6 +22,9 @@ int hf_is_tcp(int fd);
  */
 struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr, socklen_t len);
 
+/* Whether the rules say that FD, just accepted, is to be wrapped. */
+bool hf_wants_wrap(int fd);
+
 /* FD was met for the first time: find out what it is.  Returns its slot if it is a connection, else NULL. */
 struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen);
 

@@ -198,8 +198,14 @@ static int accepted(int listener, int fd)
 		struct hf_slot *slot = hf_adopt(fd, false, false, NULL, 1);
 
 		/* The client's HELLO may be there already: the program then never sees readiness for it. */
-		if (slot != NULL && hf_wrap_of(slot) != NULL)
+		if (slot != NULL && hf_wrap_of(slot) != NULL) {
 			(void)hf_wrap_look(slot, fd);
+		} else if (hf_wants_wrap(fd) && hf_wrap_greeted(fd)) {
+			/* No memory for the channel: what comes must not be read as data (accept(2) lists ENOMEM). */
+			hf_close(fd);
+			errno = ENOMEM;
+			return -1;
+		}
 	} else
 		note(fd, HF_FD_UNKNOWN);
 	errno = error;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -44,14 +45,18 @@ static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flag
 static int send_hello(struct hf_wrap *wrap, int fd, const struct hf_hello *mine, const uint8_t *client_nonce)
 {
 	uint8_t out[HF_HELLO_SIZE];
-	long sent;
+	size_t done = 0;
 
 	hf_hello_make(out, mine, &hf_runtime.key, client_nonce);
-	sent = hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-	/* The first bytes on a connection: the kernel takes them whole. */
-	if (sent != (long)sizeof(out))
-		return sent < 0 ? (int)sent : -EPROTO;
-	wrap->tx_raw += sizeof(out);
+	/* The first bytes on a connection: the kernel takes them whole, unless it is out of memory. */
+	while (done < sizeof(out)) {
+		long sent = hf_sys_sendto(fd, out + done, sizeof(out) - done, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+
+		if (sent <= 0)
+			return done == 0 ? (int)sent : -EPROTO;
+		done += (size_t)sent;
+		wrap->tx_raw += (uint64_t)sent;
+	}
 	return 0;
 }
 
@@ -69,6 +74,9 @@ int hf_wrap_say_hello(struct hf_slot *slot, int fd)
 	if (error == 0)
 		atomic_store(&wrap->phase, HF_PHASE_HELLO);
 	hf_books_close(&wrap->tx_books_open);
+	/* A part of it has gone: neither a channel nor a plain connection can come of that. */
+	if (error == -EPROTO)
+		hf_wrap_fail(slot, EPROTO);
 	return error;
 }
 
@@ -131,6 +139,7 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 	const struct timeval instant = {0, 1};
 	struct timeval program = {0, 0};
 	socklen_t len = sizeof(program);
+	int error;
 
 	if (hf_runtime.config.fallback == HF_FALLBACK_FAIL || wrap->dial_len == 0) {
 		atomic_store(&wrap->why, HF_WRAP_WHY_PLAIN);
@@ -141,8 +150,13 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 	(void)hf_sys_connect(fd, &none, sizeof(none));
 	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
-	(void)hf_sys_connect(fd, &wrap->dial.any, wrap->dial_len);
+	error = hf_sys_connect(fd, &wrap->dial.any, wrap->dial_len);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
+	/* The program's own connect(2) is over: what it would say to this one is lost if we do not keep it. */
+	if (error < 0 && error != -EINPROGRESS && error != -EAGAIN && error != -EINTR) {
+		hf_wrap_fail(slot, -error);
+		return HF_SHAKE_FAILED;
+	}
 	atomic_store(&wrap->renew, 1);
 	return HF_SHAKE_REDIAL;
 }
@@ -191,13 +205,28 @@ static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
 	return send_hello(wrap, fd, &mine, wrap->peer.nonce);
 }
 
+/* An error that says nothing of the connection. */
+static bool passing(long error)
+{
+	return error == -EAGAIN || error == -EINTR || error == -ENOMEM || error == -ENOBUFS;
+}
+
 /* Take the HELLO that was only peeked at out of the kernel's queue: MSG_TRUNC throws it away (tcp(7)). */
 static bool consume(struct hf_wrap *wrap, int fd, size_t size)
 {
-	if (hf_sys_recvfrom(fd, NULL, size, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) != (long)size)
-		return false;
-	wrap->rx_raw += size;
-	return true;
+	enum { MOST_TRIES = 1000 };
+
+	for (int tries = 0; size > 0 && tries < MOST_TRIES; tries++) {
+		long got = hf_sys_recvfrom(fd, NULL, size, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+
+		if (got <= 0 && !passing(got))
+			return false;
+		if (got > 0) {
+			wrap->rx_raw += (uint64_t)got;
+			size -= (size_t)got;
+		}
+	}
+	return size == 0;
 }
 
 static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t used)
@@ -222,6 +251,18 @@ static enum hf_shake valid(struct hf_slot *slot, int fd, uint32_t me, size_t use
 	switched = switch_on(slot, fd, me);
 	hf_books_close(&wrap->rx_books_open);
 	return switched;
+}
+
+bool hf_wrap_greeted(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	char in[HF_MAGIC_SIZE];
+
+	if (atomic_load(&hf_sys_confined))
+		return false;
+	(void)hf_sys_poll(&p, 1, (int)hf_runtime.config.hello_wait_accept);
+	return hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL) > 0 &&
+	       memcmp(in, HF_MAGIC, 1) == 0;
 }
 
 static enum hf_hello_result peek_hello(struct hf_wrap *wrap, int fd, uint8_t *in, size_t room, size_t *used, long *got)
@@ -256,12 +297,24 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */
 	if (got == 0 && atomic_load(&wrap->shut_read) != 0 && state_of(fd) == TCP_ESTABLISHED)
 		got = -EAGAIN;
-	if (got == -EAGAIN)
-		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
+	if (passing(got))
+		return late && got == -EAGAIN ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
+	/* The kernel says it once, and has said it to us. */
+	if (got < 0 && !wrap->client) {
+		hf_wrap_fail(slot, (int)-got);
+		return HF_SHAKE_FAILED;
+	}
 	if (got <= 0)
 		return not_holdfast(slot, fd, me);
 	switch (result) {
 	case HF_HELLO_MORE:
+		/* Who has said that much speaks holdfast, and what is cut off must not be read as data. */
+		if (!wrap->client && got >= HF_MAGIC_SIZE) {
+			if (hf_wrap_now_ms() < atomic_load(&wrap->deadline) + hf_runtime.config.hello_wait)
+				return HF_SHAKE_AGAIN;
+			hf_wrap_fail(slot, EPROTO);
+			return HF_SHAKE_FAILED;
+		}
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_AGAIN;
 	case HF_HELLO_VALID:
 		return valid(slot, fd, me, used);
@@ -313,6 +366,8 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
 			error = hf_wrap_say_hello(slot, fd);
 		hf_turn_end(&wrap->tx_turn);
+		if (error == -EPROTO)
+			return HF_SHAKE_FAILED;
 		/* The program shut its direction before it connected: without a HELLO there is no channel. */
 		return error < 0 ? go_plain(slot, fd, me) : HF_SHAKE_WAIT;
 	case HF_PHASE_HELLO:

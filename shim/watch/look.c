@@ -15,6 +15,7 @@
 #include <errno.h>
 
 enum {
+	BLIND_MS = 100,
 	MOST_PROBES = 100, /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
 };
 
@@ -361,7 +362,10 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		return;
 	}
 	if (!hf_socket_look(slot, fd, &evidence)) {
-		lost(slot, fd, now);
+		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(fd, slot))
+			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
+		else
+			lost(slot, fd, now);
 		return;
 	}
 	slot->tries = 0;

@@ -36,7 +36,7 @@ static bool identify(struct hf_slot *slot, int fd)
 	socklen_t len = sizeof(cookie);
 
 	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
-		return false;
+		return hf_same_socket(fd, slot);
 	if (ours == 0)
 		atomic_store(&slot->cookie, cookie);
 	return ours == 0 || ours == cookie;
