@@ -44,6 +44,11 @@ SHIM_SRC  := $(sort $(wildcard shim/*.c shim/core/*.c shim/state/*.c shim/watch/
 # What only makes sense inside a preloaded library; everything else is linked into unit tests too.
 PRELOAD_SRC := $(sort $(wildcard shim/io/*.c shim/preload/*.c shim/watch/*.c))
 PURE_SRC  := $(filter-out $(PRELOAD_SRC),$(SHIM_SRC))
+# The library of tests/torture, in a directory of its own: its system calls can be made to fail.
+ifneq ($(TORTURE),)
+SHIM_SRC  += tests/torture/inject.c
+SHIMFLAGS += -DHF_TORTURE='"../tests/torture/inject.h"' -fno-optimize-sibling-calls
+endif
 TOOL_SRC  := $(sort $(wildcard tools/*.c))
 SHIM_OBJ  := $(SHIM_SRC:%.c=$(BUILD)/pic/%.o)
 PURE_OBJ  := $(PURE_SRC:%.c=$(BUILD)/obj/%.o)
@@ -57,6 +62,7 @@ LAB       := $(patsubst tests/lab/%.c,$(BUILD)/tests/lab/%,$(sort $(wildcard tes
 # The differential suite: two processes, each with the library or without.
 DIFF      := $(patsubst tests/diff/%.c,$(BUILD)/tests/diff/%,$(sort $(wildcard tests/diff/*.c)))
 # For the tests of the tool.
+TORTURED  := $(patsubst tests/torture/%.c,$(BUILD)/tests/torture/%,tests/torture/work.c tests/torture/drive.c)
 WRITER    := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(sort $(wildcard tests/tools/*.c)))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
@@ -117,7 +123,7 @@ $(BUILD)/tests/%: tests/%.c
 deps: ## install the Debian packages that are missing (asks for root only then)
 	@sh tools/deps.sh
 
-programs: all $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(WRITER) $(BENCH)
+programs: all torture-programs $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(WRITER) $(BENCH)
 
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)
@@ -135,6 +141,12 @@ test: deps ## run all tests
 check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab or -wrap
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
+
+torture-programs: $(TORTURED)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/torture TORTURE=1 $(BUILD)/torture/libholdfast.so
+
+torture: torture-programs ## make every system call of the library fail in turn (an hour; TORTURE_RUNS=N: a sample)
+	@BUILD=$(abspath $(BUILD)) HF_TORTURE_RUNS=$${TORTURE_RUNS:-0} tests/torture/torture.test
 
 # Debian's packages and sources of them are downloaded into $(BUILD)/suites (or HF_SUITES_DIR); nothing is installed.
 check-suites: all ## run whole test suites of others (CPython, libuv, perl, node) with and without the library (20 minutes)
@@ -267,7 +279,8 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites torture torture-programs fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+# Not of the sources of others in there.
+-include $(shell find $(BUILD) -path $(BUILD)/suites -prune -o -name '*.d' -print 2>/dev/null)

@@ -73,6 +73,10 @@ static inline long hf_sys6(long nr, long a, long b, long c, long d, long e, long
 #error "holdfast knows the system call convention of x86-64 and aarch64 only"
 #endif
 
+#ifdef HF_TORTURE
+#include HF_TORTURE /* tests/torture: calls that fail on purpose; never defined in the library that is installed */
+#endif
+
 #define hf_sys0(nr)                hf_sys6((nr), 0, 0, 0, 0, 0, 0)
 #define hf_sys1(nr, a)             hf_sys6((nr), (long)(a), 0, 0, 0, 0, 0)
 #define hf_sys2(nr, a, b)          hf_sys6((nr), (long)(a), (long)(b), 0, 0, 0, 0)
