@@ -154,8 +154,8 @@ void hf_wrap_share_fate(struct hf_slot *slot, int error);
 /* Whether this process's watchdog is the one that speaks for SLOT now. */
 bool hf_wrap_keep(struct hf_slot *slot, uint64_t now);
 
-/* Whether a peer with the library is at the other end of FD, just accepted, for which hf_wrap_begin() had no room.  Waits
- * for its first bytes as long as the accepting side waits for a HELLO. */
+/* Whether a peer with the library is at the other end of FD, just accepted, for which hf_wrap_begin() had no room.
+ * Waits for its first bytes as long as the accepting side waits for a HELLO. */
 bool hf_wrap_greeted(int fd);
 
 /* connect(2) has succeeded: say HELLO. errno preserved. */

@@ -31,7 +31,7 @@ python() {
 }
 
 # Sources are not in the lists of most machines: lists of our own, from the same places.
-source() {
+unpacked_source() {
 	command -v dpkg-source >/dev/null || missing "no dpkg-source (Debian: apt-get install dpkg-dev)"
 	mkdir -p lists/partial cache/archives/partial
 	apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Label: Debian' |
@@ -48,7 +48,7 @@ source() {
 
 case $name in
 python) python ;;
-*) source ;;
+*) unpacked_source ;;
 esac
 rm -rf "$directory/$name/archive"
 : >"$directory/$name/complete"

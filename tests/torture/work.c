@@ -14,19 +14,21 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TOLD = 3, EARLY = 4, ALONE = 5, MARK = 4242, SMALL = 3000, LARGE = 200000 };
+enum { TOLD = 3, EARLY = 4, ALONE = 5, MARK = 4242, SMALL = 3000, LARGE = 200000, WAIT_MS = 12000 };
 
 static const char *who;
 
@@ -161,10 +163,10 @@ static int sockets_open(void)
 /* What was closed is let go of, some time after. */
 static void nothing_left(int rest)
 {
-	for (int i = 0; i < 150 && sockets_open() > rest; i++)
+	for (int i = 0; i < 500 && sockets_open() > rest; i++)
 		nap(20);
 	if (sockets_open() > rest)
-		wrong("%d sockets are still open 3 s after they were closed", sockets_open() - rest);
+		wrong("%d sockets are still open 10 s after they were closed", sockets_open() - rest);
 }
 
 static struct sockaddr_in loopback(int port)
@@ -220,8 +222,8 @@ static void pour_client(int port, int conn)
 	socklen_t len = sizeof error;
 	size_t got = 0;
 
-	if (SURE(poll(&p, 1, 5000)) != 1)
-		wrong("%d: not connected after 5 s", conn);
+	if (SURE(poll(&p, 1, WAIT_MS)) != 1)
+		wrong("%d: not connected after %d s", conn, WAIT_MS / 1000);
 	SURE(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len));
 	if (error != 0) {
 		errno = error;
@@ -232,8 +234,8 @@ static void pour_client(int port, int conn)
 		static unsigned char buf[LARGE];
 		long n;
 
-		if (SURE(epoll_wait(ep, &event, 1, 5000)) != 1)
-			wrong("%d: nothing to read for 5 s after %zu bytes", conn, got);
+		if (SURE(epoll_wait(ep, &event, 1, WAIT_MS)) != 1)
+			wrong("%d: nothing to read for %d s after %zu bytes", conn, WAIT_MS / 1000, got);
 		n = CALL(recv(fd, buf, sizeof buf, 0));
 		if (n < 0 && errno == EAGAIN)
 			continue;
@@ -343,7 +345,7 @@ static int accept_one(int listener, int conn, bool hears_first)
 		char byte;
 		long fd;
 
-		if (SURE(poll(&p, 1, 4000)) != 1) {
+		if (SURE(poll(&p, 1, WAIT_MS)) != 1) {
 			fprintf(stderr, "%s: %d: nobody calls%s\n", who, conn, was_reset ? " again" : "");
 			exit(was_reset ? TOLD : ALONE);
 		}
@@ -380,7 +382,7 @@ static void server(void)
 int main(int argc, char **argv)
 {
 	who = argc > 1 ? argv[1] : "work";
-	alarm(60);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* what hangs ends with the driver, and is ended by it */
 	if (argc == 3)
 		client(atoi(argv[2]));
 	else
