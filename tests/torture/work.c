@@ -142,6 +142,7 @@ static void nap(long ms)
 		;
 }
 
+static int last_open;
 static int sockets_open(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -153,8 +154,10 @@ static int sockets_open(void)
 	while ((entry = readdir(dir)) != NULL) {
 		struct stat st;
 
-		if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISSOCK(st.st_mode))
+		if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISSOCK(st.st_mode)) {
+			last_open = atoi(entry->d_name);
 			count++;
+		}
 	}
 	closedir(dir);
 	return count;
@@ -166,7 +169,8 @@ static void nothing_left(int rest)
 	for (int i = 0; i < 500 && sockets_open() > rest; i++)
 		nap(20);
 	if (sockets_open() > rest)
-		wrong("%d sockets are still open 10 s after they were closed", sockets_open() - rest);
+		wrong("%d sockets, one of them %d, are still open 10 s after they were closed", sockets_open() - rest,
+		      last_open);
 }
 
 static struct sockaddr_in loopback(int port)
