@@ -297,10 +297,12 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */
 	if (got == 0 && atomic_load(&wrap->shut_read) != 0 && state_of(fd) == TCP_ESTABLISHED)
 		got = -EAGAIN;
-	if (passing(got))
-		return late && got == -EAGAIN ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
+	if (got == -EAGAIN)
+		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
+	if (passing(got) && hf_wrap_now_ms() < atomic_load(&wrap->deadline) + hf_runtime.config.hello_wait)
+		return HF_SHAKE_WAIT;
 	/* The kernel says it once, and has said it to us. */
-	if (got < 0 && !wrap->client) {
+	if (got < 0 && (!wrap->client || passing(got))) {
 		hf_wrap_fail(slot, (int)-got);
 		return HF_SHAKE_FAILED;
 	}

@@ -74,6 +74,7 @@ __attribute__((noreturn)) static void failed(const char *what, int conn)
 	case EHOSTUNREACH:
 	case ENETUNREACH:
 	case ENOTCONN:
+	case ENOMEM:
 		fprintf(stderr, "%s: %d: %s: told %s\n", who, conn, what, strerror(errno));
 		exit(TOLD);
 	default:
