@@ -226,7 +226,8 @@ static socklen_t room_of(const socklen_t *len)
 {
 	socklen_t room = 0;
 
-	if (hf_unlikely(hf_resume_serving() || hf_runtime.config.redial != HF_REDIAL_OFF) && !hf_wild(len) && !hf_copy_in(&room, len, sizeof(room)))
+	if (hf_unlikely(hf_resume_serving() || hf_runtime.config.redial != HF_REDIAL_OFF) && !hf_wild(len) &&
+	    !hf_copy_in(&room, len, sizeof(room)))
 		room = 0;
 	return room;
 }

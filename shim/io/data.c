@@ -344,7 +344,8 @@ ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
 ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	HF_THROUGH(ssize_t, fd, HF_WRITES, sendto, (fd, buf, size, flags, addr, len),
-		   send_to(slot_, fd, buf, size, flags, addr, len, &plain_), hf_redial_call(slot_, fd, true, ONE(buf, at_most(size)), flags));
+		   send_to(slot_, fd, buf, size, flags, addr, len, &plain_),
+		   hf_redial_call(slot_, fd, true, ONE(buf, at_most(size)), flags));
 }
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)

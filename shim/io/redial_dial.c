@@ -134,7 +134,7 @@ static uint64_t go_on(struct hf_slot *slot, struct hf_redialling *redial, int fd
 /* Not this time: again after a while that doubles, with up to a quarter more at random. */
 static uint64_t later(struct hf_redialling *redial, int fd, uint64_t now)
 {
-	uint32_t wait = FIRST_MS << (redial->tries < 6 ? redial->tries : 6), chance = 0;
+	uint32_t wait = (uint32_t)FIRST_MS << (redial->tries < 6 ? redial->tries : 6), chance = 0;
 
 	(void)hang_up(fd);
 	(void)error_of(fd);

@@ -425,8 +425,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
 		return;
 	}
-	if (resumed_instead(slot, fd, now, &evidence, &ruling) ||
-	    redialled_instead(slot, fd, now, &evidence, &ruling))
+	if (resumed_instead(slot, fd, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
 		return;
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)
