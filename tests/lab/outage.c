@@ -1,11 +1,12 @@
 /*
  * A client that knows nothing of holdfast and tries, during an outage, every way in which a call could notice it.
  *
- *   outage HOST PORT FILE [shutdown|close]
+ *   outage HOST PORT FILE [shutdown|close|limit|record]
  *
  * Lines: "ready PID FD"; once FILE exists "during WHAT RESULT" for each way, then "during over 0"; then it sends a
  * question, blocking, and "end echo RETURN ERRNO AT BYTES HASH" tells of the answer.  With a fourth argument it ends
- * its direction or closes once FILE exists, and tells what follows.
+ * its direction or closes once FILE exists, and tells what follows; or it does not wait for FILE, but reads at once:
+ * with a limit of 5 s, or a record of 20 bytes.
  */
 #include "labutil.h"
 
@@ -117,6 +118,23 @@ static void try_asking(const struct sockaddr_in *peer)
 	say("during SO_ERROR %s\n", error_name(error));
 }
 
+/* In the middle of a call when the outage begins. */
+static int be_caught(const char *how)
+{
+	const struct timeval limit = {5, 0};
+	char record[20];
+
+	if (strcmp(how, "limit") == 0) {
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		began = now_ms();
+		tell_after("recv-limit", recv(fd, record, sizeof(record), 0), 5000);
+		return 0;
+	}
+	say("during part %d\n", (int)recv(fd, record, sizeof(record), MSG_WAITALL));
+	tell("rest", recv(fd, record, sizeof(record), 0));
+	return 0;
+}
+
 /* The program has had enough. */
 static int stop(const char *how)
 {
@@ -155,6 +173,8 @@ int main(int argc, char **argv)
 	if (fd < 0 || connect(fd, (struct sockaddr *)&peer, sizeof(peer)))
 		give_up("connect");
 	say("ready %d %d\n", (int)getpid(), fd);
+	if (argc > 4 && (strcmp(argv[4], "limit") == 0 || strcmp(argv[4], "record") == 0))
+		return be_caught(argv[4]);
 	await_file(argv[3]);
 	if (argc > 4)
 		return stop(argv[4]);
