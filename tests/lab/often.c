@@ -148,6 +148,8 @@ int main(int argc, char **argv)
 			wrong = "send beside a reader";
 		else
 			wrong = ask(way, fds[way], &in);
+		for (int k = 0; k < 500 && wrong == NULL && atomic_load(&read_by_thread) <= (uint64_t)i; k++)
+			nap_ms(10);
 		if (wrong == NULL && atomic_load(&read_by_thread) != (uint64_t)i + 1)
 			wrong = "a thread that sleeps in recv";
 	}
