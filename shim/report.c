@@ -63,6 +63,9 @@ static const struct sentence deaths[HF_WHY_COUNT] = {
 	[HF_WHY_CONNECT] = {"no answer to the attempt to connect", " for ", ""},
 };
 
+/* In probe mode: no session that goes on, but another one (io/redial.h). */
+static const struct sentence anew = {"connected anew", " after ", ", as another client"};
+
 void hf_event_init(struct hf_event *event, enum hf_event_kind kind)
 {
 	memset(event, 0, sizeof(*event));
@@ -101,6 +104,8 @@ static void text_sentence(struct hf_fmt *fmt, const struct hf_event *event)
 
 	if (event->kind == HF_EV_DEAD && deaths[event->reason].says != NULL)
 		is = &deaths[event->reason];
+	if (event->kind == HF_EV_RESUMED && event->has_mode && event->mode == HF_MODE_PROBE)
+		is = &anew;
 	if (is->says[0] == '\0')
 		return;
 	hf_fmt_str(fmt, ": ");

@@ -110,7 +110,9 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 		hf_wrap_adopt(slot, fd);
 	else if (mode == HF_MODE_WRAP && len != 0)
 		(void)hf_wrap_begin(slot, fd, client, addr, len);
-	if (hf_wrap_of(slot) != NULL)
+	else if (mode == HF_MODE_PROBE && client && addr != NULL && len != 0)
+		hf_redial_arm(slot, addr, len);
+	if (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)
 		hf_stdio_arm();
 	set_entry(fd, hf_slot_entry(slot));
 	hf_watch_give(slot);

@@ -59,6 +59,7 @@ static bool tcp_socket(int fd, hf_fd_entry entry)
  * its next life. */
 static void leave(struct hf_slot *slot, int fd)
 {
+	hf_redial_leave(slot);
 	if (hf_same_socket(fd, slot))
 		hf_socket_restore(slot, fd);
 	hf_disown(fd, slot);
@@ -167,6 +168,10 @@ int hf_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	slot = entry == (HF_FD_UNKNOWN | HF_FD_TCP_HINT) ? NULL : hf_gate(fd, HF_OTHER, &refused);
 	if (slot != NULL && refused == 0 && shaking(slot, fd, addr, &result))
 		return result;
+	if (slot != NULL && refused == 0 && hf_redial_broken(slot) && addr->sa_family != AF_UNSPEC) {
+		errno = EISCONN; /* as far as the program can know */
+		return -1;
+	}
 	if (slot != NULL && refused == 0 && !attempt_over(slot, fd))
 		return connect_again(slot, fd, addr, len);
 	/* A non-blocking attempt that we ended: collected by this call, unless SO_ERROR has told. */
@@ -227,7 +232,8 @@ static socklen_t room_of(const socklen_t *len)
 {
 	socklen_t room = 0;
 
-	if (hf_unlikely(hf_resume_serving()) && !hf_wild(len) && !hf_copy_in(&room, len, sizeof(room)))
+	if (hf_unlikely(hf_resume_serving() || hf_runtime.config.redial != HF_REDIAL_OFF) && !hf_wild(len) &&
+	    !hf_copy_in(&room, len, sizeof(room)))
 		room = 0;
 	return room;
 }
@@ -287,6 +293,13 @@ static bool first_name(int fd, bool peer, struct sockaddr *addr, socklen_t *len,
 	const union hf_address *name;
 	socklen_t size;
 
+	if (slot != NULL && resume == NULL && hf_redial_broken(slot) && !hf_wild(addr) && !hf_wild(len)) {
+		name = peer ? &slot->peer : &slot->local;
+		size = name->any.sa_family == AF_INET ? sizeof(name->in) : sizeof(name->in6);
+		memcpy(addr, name, *len < size ? *len : size);
+		*len = size;
+		return true;
+	}
 	if (resume == NULL || wrap == NULL || hf_wild(addr) || hf_wild(len) || (result < 0 && errno != ENOTCONN) ||
 	    (atomic_load(&resume->restored) == 0 && !hf_resume_broken(wrap)))
 		return false;
@@ -364,6 +377,8 @@ int hf_shutdown(int fd, int how)
 		if (!plain)
 			return result;
 	}
+	if (slot != NULL && how >= SHUT_RD && how <= SHUT_RDWR && hf_redial_shut(slot))
+		return 0;
 	result = hf_real.shutdown(fd, how);
 	if (slot != NULL && result == 0)
 		hf_watch_poke(slot); /* half-closed from now on, not from the next look */

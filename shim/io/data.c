@@ -16,11 +16,20 @@
 #define WRAP_SEND(iov, count, flags) transmit(slot_, fd, iov, (size_t)(count), flags, &plain_)
 #define WRAP_MOVE(iov, count, flags) hf_wrap_send(slot_, fd, iov, (size_t)(count), flags, &plain_)
 #define ONE(buf, size)               (&(struct iovec){(void *)(uintptr_t)(buf), (size)}), 1
+#define VECTOR_OF(msg)               hf_wild(msg) ? NULL : (msg)->msg_iov, hf_wild(msg) ? 0 : (msg)->msg_iovlen
 
-#define READS(type, name, args, ...)    HF_THROUGH(type, fd, HF_READS, name, args, WRAP_READ(__VA_ARGS__))
-#define RECEIVES(type, name, args, ...) HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__))
-#define WRITES(type, name, args, ...)   HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__))
-#define VECTORS(type, name, args, ...)  HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_MOVE(__VA_ARGS__))
+/* And one that may be made anew (io/redial.h). */
+#define AGAIN_READ(iov, count, flags) hf_redial_call(slot_, fd, false, iov, (size_t)(count), flags)
+#define AGAIN_SEND(iov, count, flags) hf_redial_call(slot_, fd, true, iov, (size_t)(count), flags)
+
+#define READS(type, name, args, ...) \
+	HF_THROUGH(type, fd, HF_READS, name, args, WRAP_READ(__VA_ARGS__), AGAIN_READ(__VA_ARGS__))
+#define RECEIVES(type, name, args, ...) \
+	HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__), AGAIN_READ(__VA_ARGS__))
+#define WRITES(type, name, args, ...) \
+	HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__), AGAIN_SEND(__VA_ARGS__))
+#define VECTORS(type, name, args, ...) \
+	HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_MOVE(__VA_ARGS__), AGAIN_SEND(__VA_ARGS__))
 
 /* recv(2) and send(2) take any size and move no more than this; read(2) and write(2) refuse what no memory holds. */
 static size_t at_most(size_t size)
@@ -245,21 +254,24 @@ ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
 
 ssize_t hf_recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
 {
-	RECEIVES(ssize_t, recvfrom, (fd, buf, size, flags, addr, len), ONE(buf, at_most(size)),
-		 no_address(addr, len, flags));
+	HF_THROUGH(ssize_t, fd, HF_READS, recvfrom, (fd, buf, size, flags, addr, len),
+		   receive(slot_, fd, ONE(buf, at_most(size)), no_address(addr, len, flags), &plain_),
+		   hf_redial_call(slot_, fd, false, ONE(buf, at_most(size)), flags));
 }
 
 ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	if (size > room)
 		return hf_real.__recvfrom_chk(fd, buf, size, room, flags, addr, len);
-	RECEIVES(ssize_t, __recvfrom_chk, (fd, buf, size, room, flags, addr, len), ONE(buf, at_most(size)),
-		 no_address(addr, len, flags));
+	HF_THROUGH(ssize_t, fd, HF_READS, __recvfrom_chk, (fd, buf, size, room, flags, addr, len),
+		   receive(slot_, fd, ONE(buf, at_most(size)), no_address(addr, len, flags), &plain_),
+		   hf_redial_call(slot_, fd, false, ONE(buf, at_most(size)), flags));
 }
 
 static ssize_t recvmsg_through(int fd, struct msghdr *msg, int flags)
 {
-	HF_THROUGH(ssize_t, fd, HF_READS, recvmsg, (fd, msg, flags), receive_one(slot_, fd, msg, flags, &plain_));
+	HF_THROUGH(ssize_t, fd, HF_READS, recvmsg, (fd, msg, flags), receive_one(slot_, fd, msg, flags, &plain_),
+		   hf_redial_call(slot_, fd, false, VECTOR_OF(msg), flags));
 }
 
 ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
@@ -274,7 +286,7 @@ ssize_t hf_recvmsg(int fd, struct msghdr *msg, int flags)
 static int recvmmsg_through(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
 {
 	HF_THROUGH(int, fd, HF_READS, recvmmsg, (fd, msgs, count, flags, timeout),
-		   receive_many(slot_, fd, msgs, count, flags, timeout, &plain_));
+		   receive_many(slot_, fd, msgs, count, flags, timeout, &plain_), AGAIN_READ(NULL, 0, flags));
 }
 
 int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
@@ -332,14 +344,16 @@ ssize_t hf___send(int fd, const void *buf, size_t size, int flags)
 ssize_t hf_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *addr, socklen_t len)
 {
 	HF_THROUGH(ssize_t, fd, HF_WRITES, sendto, (fd, buf, size, flags, addr, len),
-		   send_to(slot_, fd, buf, size, flags, addr, len, &plain_));
+		   send_to(slot_, fd, buf, size, flags, addr, len, &plain_),
+		   hf_redial_call(slot_, fd, true, ONE(buf, at_most(size)), flags));
 }
 
 ssize_t hf_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	if (hf_unlikely(hf_wrap_in_use()) && !hf_wild(msg) && msg->msg_controllen != 0)
 		hf_pass_sending(fd, msg);
-	HF_THROUGH(ssize_t, fd, HF_WRITES, sendmsg, (fd, msg, flags), send_one(slot_, fd, msg, flags, &plain_));
+	HF_THROUGH(ssize_t, fd, HF_WRITES, sendmsg, (fd, msg, flags), send_one(slot_, fd, msg, flags, &plain_),
+		   hf_redial_call(slot_, fd, true, VECTOR_OF(msg), flags));
 }
 
 int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
@@ -348,26 +362,32 @@ int hf_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 		if (msgs[i].msg_hdr.msg_controllen != 0)
 			hf_pass_sending(fd, &msgs[i].msg_hdr);
 	HF_THROUGH(int, fd, HF_WRITES, sendmmsg, (fd, msgs, count, flags),
-		   send_many(slot_, fd, msgs, count, flags, &plain_));
+		   send_many(slot_, fd, msgs, count, flags, &plain_), AGAIN_SEND(NULL, 0, flags));
 }
 
 ssize_t hf_sendfile(int out, int in, off_t *at, size_t size)
 {
 	/* A zero here is the end of the file, not of the connection: hf_gate_after leaves it alone while it lives. */
 	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile, (out, in, at, size),
-		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_));
+		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_), hf_redial_call(slot_, out, true, NULL, 0, 0));
 }
 
 ssize_t hf_sendfile64(int out, int in, off_t *at, size_t size)
 {
 	HF_THROUGH(ssize_t, out, HF_WRITES, sendfile64, (out, in, at, size),
-		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_));
+		   hf_wrap_sendfile(slot_, out, in, at, size, &plain_), hf_redial_call(slot_, out, true, NULL, 0, 0));
+}
+
+static int splice_flags(unsigned flags)
+{
+	return (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0;
 }
 
 static ssize_t splice_out(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
 {
 	HF_THROUGH(ssize_t, out, HF_WRITES, splice, (in, in_at, out, out_at, size, flags),
-		   hf_wrap_splice_out(slot_, in, in_at, out, size, flags, &plain_));
+		   hf_wrap_splice_out(slot_, in, in_at, out, size, flags, &plain_),
+		   hf_redial_call(slot_, out, true, NULL, 0, splice_flags(flags)));
 }
 
 ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, unsigned flags)
@@ -380,6 +400,7 @@ ssize_t hf_splice(int in, off_t *in_at, int out, off_t *out_at, size_t size, uns
 		return hf_real.splice(in, in_at, out, out_at, size, flags);
 	if (hf_gate(in, HF_READS, &refused) != NULL)
 		HF_THROUGH(ssize_t, in, HF_READS, splice, (in, in_at, out, out_at, size, flags),
-			   hf_wrap_splice_in(slot_, in, out, out_at, size, flags, &plain_));
+			   hf_wrap_splice_in(slot_, in, out, out_at, size, flags, &plain_),
+			   hf_redial_call(slot_, in, false, NULL, 0, splice_flags(flags)));
 	return splice_out(in, in_at, out, out_at, size, flags);
 }

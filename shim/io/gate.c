@@ -46,6 +46,7 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	slot->counted = false;          /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
 	atomic_store(&slot->waiting, 0);
+	hf_redial_forked(slot);
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
 	if (atomic_load(&slot->fate) == 0)
 		hf_wrap_claim(slot);

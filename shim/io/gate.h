@@ -11,6 +11,7 @@
 #ifndef HOLDFAST_IO_GATE_H
 #define HOLDFAST_IO_GATE_H
 
+#include "io/redial.h"
 #include "io/wrap.h"
 #include "preload/real.h"
 #include "runtime.h"
@@ -91,9 +92,10 @@ static inline void hf_real_ready(void)
 
 /*
  * The body of a data call: NAME's next definition called with ARGS between the two looks.  On a wrapped connection
- * WRAPPED is evaluated instead, with slot_ and plain_ in reach; if it sets plain_ the call is made after all.
+ * WRAPPED is evaluated instead, with slot_ and plain_ in reach; if it sets plain_ the call is made after all.  One
+ * that may be made anew is told of it by AGAIN, a struct hf_redial_call.
  */
-#define HF_THROUGH(type, fd, way, name, args, wrapped)                       \
+#define HF_THROUGH(type, fd, way, name, args, wrapped, again)                \
 	do {                                                                 \
 		int refused_;                                                \
 		struct hf_slot *slot_ = hf_gate(fd, way, &refused_);         \
@@ -113,8 +115,16 @@ static inline void hf_real_ready(void)
 			if (plain_ || result_ >= 0)                          \
 				errno = error_;                              \
 		}                                                            \
-		if (hf_likely(plain_))                                       \
+		if (hf_unlikely(hf_redial_of(slot_) != NULL)) {              \
+			struct hf_redial_call call_ = again;                 \
+			do {                                                 \
+				if (!hf_redial_enter(&call_))                \
+					return -1;                           \
+				result_ = hf_real.name args;                 \
+			} while (hf_redial_again(&call_, result_));          \
+		} else if (hf_likely(plain_)) {                              \
 			result_ = hf_real.name args;                         \
+		}                                                            \
 		if (hf_unlikely(result_ <= 0))                               \
 			return (type)hf_gate_after(slot_, fd, way, result_); \
 		hf_note_moved(slot_, way);                                   \

@@ -44,7 +44,7 @@ static bool hidden(struct hf_slot *slot)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
 
-	if (wrap != NULL && hf_resume_broken(wrap))
+	if ((wrap != NULL && hf_resume_broken(wrap)) || hf_redial_broken(slot))
 		return true;
 	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL || (wrap != NULL && hf_wrap_parted(slot));
 }
@@ -64,6 +64,8 @@ static int verdict(struct hf_slot *slot, int fd, int refused, int number)
 		return refused;
 	}
 	if (number == 0 || (fate == 0 && hidden(slot)))
+		return 0;
+	if (fate == 0 && number != EPIPE && hf_redial_met(slot, fd, number))
 		return 0;
 	errno = number;
 	(void)hf_gate_after(slot, fd, HF_OTHER, -1);

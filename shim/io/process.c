@@ -48,6 +48,7 @@ static pid_t forked(pid_t pid, uint32_t child)
 static uint32_t expect_child(void)
 {
 	hf_real_ready();
+	hf_redial_forking();
 	return hf_on() && !hf_proc_borrowed() ? hf_wrap_expect_child() : 0;
 }
 

@@ -171,6 +171,10 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 
 	if (slot == NULL && (revents & POLLIN) != 0 && hf_fdmap_get(fd) == HF_FD_LISTENER && !hf_resume_screen(fd))
 		return revents & (short)~HF_READABLE;
+	if (slot != NULL && refused == 0 && hf_unlikely(hf_redial_of(slot) != NULL) && hf_redial_met(slot, fd, 0)) {
+		sieve->pause = true;
+		return 0;
+	}
 	if (slot != NULL && wrap == NULL && refused == 0 && hf_sieve_stale(sieve))
 		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)
@@ -217,7 +221,8 @@ static bool any_wrapped(const struct pollfd *fds, nfds_t count)
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if ((slot != NULL && hf_wrap_of(slot) != NULL) || (entry == HF_FD_LISTENER && hf_resume_serving()))
+		if ((slot != NULL && (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)) ||
+		    (entry == HF_FD_LISTENER && hf_resume_serving()))
 			return true;
 	}
 	return false;
@@ -388,7 +393,8 @@ static bool wrapped_in_set(int count, const fd_set *set)
 		hf_fd_entry entry = FD_ISSET(fd, set) ? hf_fdmap_get(fd) : HF_FD_PASS;
 		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
-		if ((slot != NULL && hf_wrap_of(slot) != NULL) || (entry == HF_FD_LISTENER && hf_resume_serving()))
+		if ((slot != NULL && (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)) ||
+		    (entry == HF_FD_LISTENER && hf_resume_serving()))
 			return true;
 	}
 	return false;

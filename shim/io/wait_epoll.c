@@ -33,7 +33,8 @@ static struct hf_turn_word owner; /* turn: the table, and the order of what it s
 
 static bool wrap_possible(void)
 {
-	return hf_on() && (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0);
+	return hf_on() && (hf_runtime.config.mode == HF_MODE_WRAP || hf_runtime.config.nrules != 0 ||
+			   hf_runtime.config.redial != HF_REDIAL_OFF);
 }
 
 /* Whether the number still stands for what was registered. */
@@ -150,7 +151,7 @@ static bool traced(int epfd, const struct epoll_event *event, struct registratio
 	if (!found || HF_FD_KIND(out->entry) != HF_FD_SLOT)
 		return false;
 	slot = hf_slot_of(out->entry);
-	if (slot == NULL || (hf_wrap_of(slot) == NULL && !hf_sieve_stale(sieve)))
+	if (slot == NULL || (hf_wrap_of(slot) == NULL && hf_redial_of(slot) == NULL && !hf_sieve_stale(sieve)))
 		return false;
 	/* The number has been closed, but a duplicate keeps the connection and with it the registration (epoll(7)). */
 	if (hf_fdmap_get(out->fd) != out->entry)

@@ -44,6 +44,7 @@ union hf_address {
 
 struct hf_wrap;
 struct hf_resume;
+struct hf_redialling;
 
 struct hf_slot {
 	/* The epoch (state/proc.h) in which calls may go straight through; anything else sends them the long way:
@@ -71,6 +72,7 @@ struct hf_slot {
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
 	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
+	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
 	_Atomic uint32_t conn;              /* its number in the arena, plus one; 0: none */
 	_Atomic uint8_t let_go;             /* it no longer holds it there: enum hf_left, plus one */
 	_Atomic uint8_t closed;             /* the program is closing its last descriptor: the watchdog keeps off it */

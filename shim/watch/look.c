@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
+#include "io/redial.h"
 #include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
@@ -325,6 +326,41 @@ static bool resumed_instead(struct hf_slot *slot, int fd, uint64_t now, const st
 	return true;
 }
 
+/* A connection in probe mode that is made anew: that is all there is to do. */
+static bool redialling(struct hf_slot *slot, int fd, uint64_t now)
+{
+	uint64_t next;
+
+	if (!hf_redial_broken(slot) || atomic_load(&slot->fate) != 0)
+		return false;
+	next = hf_redial_tend(slot, fd, now);
+	if (next == 0)
+		lost(slot, fd, now);
+	else if (atomic_load(&slot->fate) != 0)
+		hf_watch_done(slot);
+	else
+		hf_watch_schedule(slot, next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS);
+	return true;
+}
+
+/* The verdict on one that is to be: told, and not carried out. */
+static bool redialled_instead(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+			      struct hf_ruling *ruling)
+{
+	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
+
+	if (hf_redial_of(slot) == NULL || (!path && !ruling->gone) || atomic_load(&slot->failed) != 0 ||
+	    !hf_redial_lost(slot, fd, ruling->gone))
+		return false;
+	if (path) {
+		ruling->end = false;
+		ruling->events &= 1U << HF_EV_DEAD;
+		hf_tell_reconnecting(slot, now, evidence, ruling);
+	}
+	hf_watch_schedule(slot, now + 1);
+	return true;
+}
+
 /*
  * Whether the ruling is not to be acted upon.  While we looked, a hook found the peer to be plain (WRAP is what there
  * was before): what was seen may be the end of the connection that the peer turned away, and the program has another
@@ -356,6 +392,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 	}
 	wrap = hf_wrap_of(slot);
 	if (wrap != NULL && hf_resume_of(slot) != NULL && atomic_load(&slot->failed) == 0 && resuming(slot, fd, now))
+		return;
+	if (hf_redial_of(slot) != NULL && atomic_load(&slot->failed) == 0 && redialling(slot, fd, now))
 		return;
 	if (atomic_load(&slot->draining) != 0) {
 		drain(slot, fd, now);
@@ -391,7 +429,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
 		return;
 	}
-	if (resumed_instead(slot, fd, now, &evidence, &ruling))
+	if (resumed_instead(slot, fd, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
 		return;
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)

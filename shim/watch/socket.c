@@ -242,9 +242,7 @@ void hf_socket_ask(struct hf_slot *slot, int fd)
 	set(fd, SOL_TCP, TCP_KEEPIDLE, 1);
 }
 
-/* A duplicate to act through: whatever the program does with its number meanwhile, we act on the socket whose cookie
- * we have read.  A process that has run out of descriptors must be content with the number itself.  -1: it is gone. */
-static int grip(struct hf_slot *slot, int fd)
+int hf_socket_grip(struct hf_slot *slot, int fd)
 {
 	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
 	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
@@ -260,7 +258,7 @@ static int grip(struct hf_slot *slot, int fd)
 	return -1;
 }
 
-static void let_go(int copy, int fd)
+void hf_socket_let_go(int copy, int fd)
 {
 	if (copy != fd)
 		hf_sys_close(copy);
@@ -326,7 +324,7 @@ static uint32_t end_step(struct hf_slot *slot, int fd, uint64_t now)
 
 uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_evidence *evidence, uint64_t now)
 {
-	int copy = grip(slot, fd);
+	int copy = hf_socket_grip(slot, fd);
 	uint32_t more;
 
 	slot->dying_since = now;
@@ -341,18 +339,18 @@ uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_
 	} else {
 		more = end_step(slot, copy, now);
 	}
-	let_go(copy, fd);
+	hf_socket_let_go(copy, fd);
 	return more;
 }
 
 uint32_t hf_socket_end_more(struct hf_slot *slot, int fd, uint64_t now)
 {
-	int copy = grip(slot, fd);
+	int copy = hf_socket_grip(slot, fd);
 	uint32_t more;
 
 	if (copy < 0)
 		return 0;
 	more = end_step(slot, copy, now);
-	let_go(copy, fd);
+	hf_socket_let_go(copy, fd);
 	return more;
 }

@@ -31,6 +31,13 @@ void hf_socket_ask(struct hf_slot *slot, int fd);
 void hf_socket_names(struct hf_slot *slot, int fd);
 
 /*
+ * A duplicate of FD to act through: whatever the program does with its number meanwhile, it is the socket whose cookie
+ * we have read.  A process that has run out of descriptors must be content with FD itself.  -1: it is gone.
+ */
+int hf_socket_grip(struct hf_slot *slot, int fd);
+void hf_socket_let_go(int copy, int fd);
+
+/*
  * End the connection, in steps that never sleep: start with hf_socket_end(), then hf_socket_end_more() whenever the
  * returned number of milliseconds has passed, until it is 0.  IDLE: nothing was on its way and only the path is dead.
  */

@@ -1,4 +1,5 @@
 #include "watch/tell.h"
+#include "io/redial.h"
 #include "io/resume.h"
 #include "runtime.h"
 #include "sys.h"
@@ -165,10 +166,12 @@ void hf_tell_reconnecting(struct hf_slot *slot, uint64_t now, const struct hf_ev
 void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t down,
 		    uint64_t resent)
 {
+	const struct hf_resume *resume = hf_resume_of(slot);
+	uint64_t until = resume != NULL ? resume->until : hf_redial_until(slot);
 	struct hf_event event;
 
-	hf_publish_event(slot, kind, reason, hf_resume_of(slot)->broken_at,
-			 kind == HF_EV_BROKEN ? hf_resume_of(slot)->until : 0);
+	hf_publish_event(slot, kind, reason, resume != NULL ? resume->broken_at : hf_redial_since(slot),
+			 kind == HF_EV_BROKEN ? until : 0);
 	if (!hf_report_wanted(kind))
 		return;
 	hf_event_init(&event, kind);

@@ -4,6 +4,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
+#include "io/redial.h"
 #include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
@@ -151,6 +152,7 @@ void hf_watch_poke(struct hf_slot *slot)
 static void give_back(struct hf_slot *slot)
 {
 	hf_wrap_free(slot);
+	hf_redial_free(slot);
 	hf_slot_free(slot);
 }
 

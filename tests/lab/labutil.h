@@ -89,6 +89,7 @@ static inline const char *error_name(int error)
 		     {EINPROGRESS, "EINPROGRESS"},
 		     {EINTR, "EINTR"},
 		     {EINVAL, "EINVAL"},
+		     {EISCONN, "EISCONN"},
 		     {EIO, "EIO"},
 		     {ENETDOWN, "ENETDOWN"},
 		     {ENETUNREACH, "ENETUNREACH"},

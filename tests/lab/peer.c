@@ -12,6 +12,9 @@
  *   echo               send back what comes
  *   stream SIZE MS N   send SIZE bytes every MS, N bytes in all (0: without end), then close
  *   both SIZE MS       the same without end, and read at the same time
+ *   again LOGIN ANSWER SIZE  read LOGIN bytes and answer with ANSWER bytes; of a connection that began after FILE has
+ *                      come, send SIZE bytes half a second later and close; hold one that began before
+ *   moody MS           send back what comes once, and MS later reset the connection
  *   inetd COMMAND...   the connection becomes descriptors 0 to 2 of COMMAND
  *
  * Readers answer end of file with "got BYTES HASH" and close.  Lines: "listening", "accepted", "sent BYTES HASH".
@@ -106,6 +109,46 @@ static void both(int fd)
 	pthread_join(reader, NULL);
 }
 
+static void send_text(int fd, long size)
+{
+	char *buf = malloc((size_t)size + 1);
+
+	if (buf && size > 0)
+		memset(buf, 'x', (size_t)size), buf[size - 1] = '\n';
+	if (buf && size > 0 && send(fd, buf, (size_t)size, MSG_NOSIGNAL) != size)
+		say("cut off\n");
+	free(buf);
+}
+
+/* To a client that comes again the answer of the last time is no news. */
+static void serve_again(int fd, bool late)
+{
+	struct tally in = TALLY_INIT;
+	unsigned char byte;
+
+	while (in.bytes < (uint64_t)argument(0) && recv(fd, &byte, 1, 0) == 1)
+		tally_add(&in, &byte, 1);
+	say("%s %" PRIu64 " %016" PRIx64 "\n", late ? "again" : "first", in.bytes, in.hash);
+	send_text(fd, argument(1));
+	if (!late)
+		for (;;)
+			pause();
+	nap_ms(500);
+	send_text(fd, argument(2));
+}
+
+/* A moment after each answer it forgets the client. */
+static void echo_once(int fd)
+{
+	const struct linger at_once = {1, 0};
+	unsigned char buf[4096];
+	ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+	if (n > 0 && send(fd, buf, (size_t)n, MSG_NOSIGNAL) == n)
+		nap_ms(argument(0));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 static void *serve(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
@@ -119,6 +162,10 @@ static void *serve(void *arg)
 		read_all(fd, 65536, 0, argument(0), argument(1));
 	else if (!strcmp(behaviour, "echo"))
 		echo(fd);
+	else if (!strcmp(behaviour, "moody"))
+		echo_once(fd);
+	else if (!strcmp(behaviour, "again"))
+		serve_again(fd, go && access(go, F_OK) == 0);
 	else if (!strcmp(behaviour, "stream"))
 		stream(fd, (size_t)argument(0), argument(1), (uint64_t)argument(2));
 	else if (!strcmp(behaviour, "both"))

@@ -27,6 +27,7 @@ environment() { # environment MODE
 	esac
 	case $1 in
 	probe) echo HOLDFAST_MODE=probe ;;
+	redial) printf '%s\n' HOLDFAST_ON_DEAD=reconnect HOLDFAST_REDIAL=idle HOLDFAST_REDIAL_PROLOGUE=1K ;;
 	off) echo HOLDFAST_MODE=off ;;
 	wrap) echo HOLDFAST_MODE=wrap ;;
 	esac

@@ -101,7 +101,7 @@ static void every_kind(void **state)
 		 "the peer ended the connection without finishing what it was sending", ""},
 		{HF_EV_BROKEN, -1, -1, -1, "broken", "the connection broke, trying to reconnect", ""},
 		{HF_EV_RESUMED, -1, 2500, 100, "resumed",
-		 "connected again after 2.5 s, nothing was lost [sent again 100 B]",
+		 "connected anew after 2.5 s, as another client [sent again 100 B]",
 		 ",\"down_ms\":2500,\"resent\":100"},
 		{HF_EV_GAVE_UP, -1, 60000, -1, "gave-up", "could not reconnect within 60.0 s", ",\"down_ms\":60000"},
 		{HF_EV_CLOSED, -1, -1, -1, "closed", "closed", ""},
@@ -122,6 +122,21 @@ static void every_kind(void **state)
 		snprintf(sentence, sizeof(sentence), CONN "%s", table[i].sentence);
 		check(&event, table[i].name, sentence, table[i].json);
 	}
+}
+
+/* Where a session goes on, nothing was lost; a connection that is made anew is another one. */
+static void resumed_in_wrap_mode(void **state)
+{
+	struct hf_event event = usual(HF_EV_RESUMED);
+	char got[HF_LINE];
+
+	(void)state;
+	event.mode = HF_MODE_WRAP;
+	event.down_ms = 2500;
+	event.resent = 100;
+	(void)hf_report_format(got, sizeof(got), HF_TEXT, &event, "nc", 4711, &NOW);
+	assert_string_equal(got, "holdfast[4711] nc: resumed: " CONN
+				 "connected again after 2.5 s, nothing was lost [sent again 100 B]\n");
 }
 
 static void every_death(void **state)
@@ -356,10 +371,15 @@ static void rate(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_kind),   cmocka_unit_test(every_death),
-		cmocka_unit_test(every_field),  cmocka_unit_test(odd_ones),
-		cmocka_unit_test(json_schema),  cmocka_unit_test(nothing_is_cut_in_a_full_line),
-		cmocka_unit_test(tiny_buffers), cmocka_unit_test(rate),
+		cmocka_unit_test(every_kind),
+		cmocka_unit_test(every_death),
+		cmocka_unit_test(resumed_in_wrap_mode),
+		cmocka_unit_test(every_field),
+		cmocka_unit_test(odd_ones),
+		cmocka_unit_test(json_schema),
+		cmocka_unit_test(nothing_is_cut_in_a_full_line),
+		cmocka_unit_test(tiny_buffers),
+		cmocka_unit_test(rate),
 	};
 
 	return cmocka_run_group_tests_name("report", tests, NULL, NULL);
