@@ -2,8 +2,8 @@
  * Streams of known bytes that go on while something happens to the network: every byte is checked at both ends, and
  * nothing is ever tried twice.  Plain old C: it knows nothing of holdfast.
  *
- *   steady serve ADDRESS PORT SHAPE STYLE
- *   steady dial ADDRESS PORT STYLE ID PATTERN MS
+ *   steady OVER serve ADDRESS PORT SHAPE STYLE
+ *   steady OVER dial ADDRESS PORT STYLE ID PATTERN
  *
  * SHAPE   thread     one for each connection; the first waits in accept(2)
  *         fork       a process for each connection
@@ -13,7 +13,7 @@
  * STYLE   threads    blocking calls, one thread to read and one to write (or one for both, where they take turns)
  *         poll, select   blocking descriptors
  *         epoll-lt, epoll-et   non-blocking ones
- * PATTERN as in steady.h; MS: how long to send.
+ * PATTERN as in steady.h.  It goes on until a file OVER exists.
  *
  * Lines: "listening"; "ready ID"; "done ID PATTERN sent N got N gap MS spurious N" or "failed ID ..."
  */
@@ -214,7 +214,7 @@ static void *write_all(void *arg)
 		if (allowed(s) > s->sent)
 			stream_write(s, 0);
 		else
-			nap_ms(s->kind == QUIET ? s->began + s->order.ms - now_ms() + 1 : 5);
+			nap_ms(5);
 	}
 	if (!s->failed)
 		end_out(s);
@@ -365,7 +365,7 @@ static int serve(const char *host, const char *port, const char *shape)
 static int dial(char **argv)
 {
 	struct stream *s = malloc(sizeof *s);
-	struct order order = {.id = (uint16_t)atoi(argv[3]), .ms = (uint32_t)atoi(argv[5])};
+	struct order order = {.id = (uint16_t)atoi(argv[3])};
 	struct sockaddr_storage where;
 	socklen_t len = address(&where, argv[0], argv[1]);
 	int fd = socket(where.ss_family, SOCK_STREAM, 0);
@@ -383,15 +383,16 @@ static int dial(char **argv)
 
 int main(int argc, char **argv)
 {
-	bool server = argc > 1 && !strcmp(argv[1], "serve");
-	const char *by = argc == 6 && server ? argv[5] : argc == 8 ? argv[4] : "";
+	bool server = argc == 7 && !strcmp(argv[2], "serve");
+	const char *by = argc != 8 ? server ? argv[6] : "" : argv[5];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the lab */
 	while (style < STYLES && strcmp(style_names[style], by))
 		style++;
 	if (style == STYLES) {
 		errno = EINVAL;
-		give_up("usage: steady serve ADDRESS PORT SHAPE STYLE | dial ADDRESS PORT STYLE ID PATTERN MS");
+		give_up("usage: steady OVER serve ADDRESS PORT SHAPE STYLE | OVER dial ADDRESS PORT STYLE ID PATTERN");
 	}
-	return server ? serve(argv[2], argv[3], argv[4]) : dial(argv + 2);
+	over_file = argv[1];
+	return server ? serve(argv[3], argv[4], argv[5]) : dial(argv + 3);
 }
