@@ -39,7 +39,7 @@ struct order {
 	uint16_t pattern;
 };
 
-enum { PIECE = 262144, SIP = 20000, SIP_MS = 10, TICK_MS = 10, TICK_BYTES = 24000, DRIP_MS = 50, DRIP_BYTES = 700 };
+enum { PIECE = 262144, SIP = 20000, SIP_MS = 10, TICK_MS = 10, TICK_BYTES = 8000, DRIP_MS = 50, DRIP_BYTES = 700 };
 
 struct stream {
 	int fd;
@@ -173,6 +173,8 @@ static inline int stream_read(struct stream *s, int flags)
 	if (now - s->read_at > s->gap)
 		s->gap = (long)(now - s->read_at);
 	s->read_at = now;
+	if (s->kind == ASK && s->received == s->sent)
+		nap_ms(2); /* or it would have the machine to itself */
 	return 1;
 }
 
