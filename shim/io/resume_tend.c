@@ -284,6 +284,9 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	} else {
 		hf_wrap_share_fate(slot, error);
 	}
+	/* A try that is under way: whoever polls would sleep with it, until the kernel tires of its SYNs. */
+	if (wrap->client)
+		hf_resume_hang_up(fd);
 	over(resume);
 	atomic_store(&wrap->broken, 0);
 	again(slot, fd);

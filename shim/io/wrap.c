@@ -483,12 +483,13 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 static long receive_control(int fd, uint8_t *scratch, uint32_t size)
 {
 	struct iovec iov = {scratch, size};
-	int error = errno;
 	size_t asked;
 	long got;
+	int error;
 
 	if (hf_likely(!atomic_load(&hf_sys_confined)))
 		return hf_sys_recvfrom(fd, scratch, size, MSG_DONTWAIT, NULL, NULL);
+	error = errno; /* not before: the watchdog, which comes here too, has none (watch/thread.h) */
 	got = hf_confined_receive(fd, &iov, 0, &asked);
 	got = got < 0 ? -errno : got;
 	errno = error;
