@@ -5,6 +5,9 @@
 #ifndef HOLDFAST_IO_WAIT_H
 #define HOLDFAST_IO_WAIT_H
 
+#include "preload/real.h"
+#include "sys.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -32,6 +35,12 @@ struct hf_quiet {
 };
 const sigset_t *hf_quiet_begin(struct hf_quiet *quiet, const sigset_t *mask);
 void hf_quiet_end(const struct hf_quiet *quiet);
+
+/* In a sandbox: no other call than the program makes, and no mask of ours. */
+static inline bool hf_wait_confined(void)
+{
+	return hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed));
+}
 
 /* A millisecond, where only time can bring something new. */
 void hf_pause(void);
