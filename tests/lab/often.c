@@ -2,7 +2,7 @@
  * A client that asks again and again, waits for the answers in every way it knows, and counts; it knows nothing of
  * holdfast.
  *
- *   often HOST PORT COUNT MS    a question each MS, longer than the server takes to answer and to forget
+ *   often HOST PORT COUNT MS    a question when the server has forgotten the last one; MS of silence before
  *
  * Lines: "ready PID FD", "end often RETURN ERRNO AT BYTES HASH": the first thing that was not as it should be, or all
  * the answers.
@@ -73,6 +73,28 @@ static int await_input(int way, int fd, int ms)
 	}
 }
 
+/* Whether the socket is connected and nothing has come yet: the connection of the last answer is over. */
+static bool anew(int fd)
+{
+	enum { RECEIVED = 128 }; /* tcpi_bytes_received, which this C library's header may not know (linux/tcp.h) */
+	unsigned char info[RECEIVED + 8] = {0};
+	socklen_t size = sizeof(info);
+	uint64_t received;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) < 0 || size < sizeof(info))
+		return false;
+	memcpy(&received, info + RECEIVED, sizeof(received));
+	return info[0] == TCP_ESTABLISHED && received == 0;
+}
+
+/* However long that takes here. */
+static bool await_anew(int fd)
+{
+	for (int i = 0; i < 2000 && !anew(fd); i++)
+		nap_ms(10);
+	return anew(fd);
+}
+
 /* One question, one answer, then silence. NULL: all as it should be. */
 static const char *ask(int way, int fd, struct tally *in)
 {
@@ -100,13 +122,11 @@ static const char *ask(int way, int fd, struct tally *in)
 	if (memcmp(out, back, sizeof(out)) != 0)
 		return "answer";
 	tally_add(in, back, sizeof(back));
-	if (way == RECV || way == EPOLL_ET) {
-		nap_ms(period);
-		return NULL;
-	}
+	if (way == RECV || way == EPOLL_ET)
+		return await_anew(fd) ? NULL : "made anew";
 	/* The server forgets us meanwhile, of which nothing is to be seen. */
 	n = await_input(way, fd, (int)period);
-	return n == 0 ? NULL : "silence";
+	return n != 0 ? "silence" : await_anew(fd) ? NULL : "made anew";
 }
 
 static void *reader(void *arg)
@@ -150,6 +170,8 @@ int main(int argc, char **argv)
 			wrong = ask(way, fds[way], &in);
 		for (int k = 0; k < 500 && wrong == NULL && atomic_load(&read_by_thread) <= (uint64_t)i; k++)
 			nap_ms(10);
+		if (wrong == NULL && !await_anew(other))
+			wrong = "made anew beside a reader";
 		if (wrong == NULL && atomic_load(&read_by_thread) != (uint64_t)i + 1)
 			wrong = "a thread that sleeps in recv";
 	}
