@@ -35,7 +35,7 @@ void hf_resume_hang_up(int fd)
 /* Not this time: again after a while that doubles, with up to a quarter more at random. */
 static uint64_t later(struct hf_resume *resume, int fd, uint64_t now)
 {
-	uint32_t wait = FIRST_MS << (resume->tries < 6 ? resume->tries : 6), chance = 0;
+	uint32_t wait = (uint32_t)FIRST_MS << (resume->tries < 6 ? resume->tries : 6), chance = 0;
 
 	hf_resume_hang_up(fd);
 	resume->tries++;

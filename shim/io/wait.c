@@ -318,7 +318,7 @@ int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 	touch_fds(fds, count);
 	if (hf_unlikely(readable(fds, count) && any_wrapped(fds, count)))
 		return hf_wait_confined() ? poll_confined(fds, count, timeout)
-				  : poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
+					  : poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
 	return hf_real.poll(fds, count, timeout);
 }
 

@@ -5,7 +5,7 @@
 #ifndef HOLDFAST_IO_WAIT_H
 #define HOLDFAST_IO_WAIT_H
 
-#include "preload/real.h"
+#include "runtime.h"
 #include "sys.h"
 
 #include <poll.h>

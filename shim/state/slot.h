@@ -71,11 +71,11 @@ struct hf_slot {
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
-	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
+	_Atomic(struct hf_resume *) resume;     /* what it keeps to be resumed; NULL: it will not be */
 	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
-	_Atomic uint32_t conn;              /* its number in the arena, plus one; 0: none */
-	_Atomic uint8_t let_go;             /* it no longer holds it there: enum hf_left, plus one */
-	_Atomic uint8_t closed;             /* the program is closing its last descriptor: the watchdog keeps off it */
+	_Atomic uint32_t conn;                  /* its number in the arena, plus one; 0: none */
+	_Atomic uint8_t let_go;                 /* it no longer holds it there: enum hf_left, plus one */
+	_Atomic uint8_t closed;      /* the program is closing its last descriptor: the watchdog keeps off it */
 	_Atomic uint32_t tended;     /* the watchdog of the process of this epoch is at the descriptor right now */
 	_Atomic(uint8_t *) queue;    /* the arena's queue of it, mapped when needed */
 	_Atomic uint8_t wrap_tried;  /* it began wrapped; with wrap NULL it has become plain */

@@ -27,7 +27,8 @@ void hf_tell_reset(struct hf_slot *slot, int fd);
 void hf_tell_reconnecting(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
 			  struct hf_ruling *ruling);
 
-/* Of one that is resumed (io/resume.h) or made anew (io/redial.h): broken (REASON), resumed (DOWN ms, RESENT bytes), gave-up (DOWN). */
+/* Of one that is resumed (io/resume.h) or made anew (io/redial.h): broken (REASON), resumed (DOWN ms, RESENT bytes),
+ * gave-up (DOWN). */
 void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t down,
 		    uint64_t resent);
 
