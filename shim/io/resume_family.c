@@ -43,7 +43,7 @@ static socklen_t address_of(uint64_t number, struct sockaddr_un *to)
 static uint64_t our_box(void)
 {
 	uint32_t epoch = atomic_load(hf_proc_epoch);
-	struct sockaddr_un name;
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	uint64_t number = 0;
 	int fd, up;
 
@@ -112,7 +112,7 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 		struct hf_wrap *wrap = (struct hf_wrap *)(void *)hf_arena_conn(i);
 		struct iovec iov = {(void *)(uintptr_t)name, HF_SESSION_SIZE};
 		union control control = {.bytes = {0}};
-		struct sockaddr_un to;
+		struct sockaddr_un to = {.sun_family = AF_UNIX};
 		struct msghdr msg = {.msg_name = &to,
 				     .msg_iov = &iov,
 				     .msg_iovlen = 1,
