@@ -176,13 +176,20 @@ static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	return !last || quiet(slot, fd);
 }
 
-/* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
-static bool peer_ended(int fd)
+static int state_of(int fd)
 {
 	uint8_t state = 0;
 	socklen_t len = sizeof(state);
 
 	(void)hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len);
+	return state;
+}
+
+/* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
+static bool peer_ended(int fd)
+{
+	int state = state_of(fd);
+
 	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
 }
 
@@ -209,6 +216,9 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 		return -1;
 	if (ready < 0)
 		return -1;
+	/* Reset, and the program has collected the error: what we still have to say nobody will take. */
+	if (state_of(fd) == TCP_CLOSE)
+		return !wrap->rx.fin && !wrap->rx.bye && hf_resume_lost(slot, ECONNRESET) ? 0 : -1;
 	if (peer_ended(fd) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return 0;
 	if (peer_ended(fd)) {
