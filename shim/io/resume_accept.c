@@ -132,12 +132,24 @@ static bool hand_over(int fd, struct hf_slot *slot)
 	return true;
 }
 
+/* While a session of ours waits for its client, what has said nothing yet is given a moment: a HELLO may come a little
+ * behind the acknowledgement that let accept(2) return. */
+static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE])
+{
+	enum { MOMENT_MS = 20 };
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (atomic_load(&hf_resume_count) != 0)
+		(void)hf_sys_poll(&p, 1, MOMENT_MS);
+	return hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+}
+
 bool hf_resume_take(int fd)
 {
 	enum { PATIENCE_MS = 50 };
 	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
-	long got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	long got = first_bytes(fd, in);
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
 		return false;

@@ -1,6 +1,7 @@
 /*
  * The client's side of a resumption: the same socket is connected again and says HELLO with RESUME.
  */
+#include "core/bytes.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -145,6 +146,18 @@ static uint64_t answered(struct hf_slot *slot, int fd, uint64_t now, const struc
 	return next;
 }
 
+/*
+ * Our HELLO came behind the acknowledgement that ended the kernel's handshake, which was all there was when the server's
+ * accept(2) looked: so it was taken for a new connection, and refused as that.  It says nothing of the session.
+ */
+static bool mistaken(const struct hf_resume *resume, const uint8_t *in, size_t size)
+{
+	enum { MOST_TRIES = 8 }; /* of a server that knows nothing of resuming the answer is the same */
+	uint32_t flags = size == HF_HELLO_SIZE ? hf_get32(in + HF_HELLO_FLAGS) : 0;
+
+	return (flags & (HF_HELLO_REFUSED | HF_HELLO_RESUME)) == HF_HELLO_REFUSED && resume->tries < MOST_TRIES;
+}
+
 static uint64_t listen_for(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
@@ -159,6 +172,8 @@ static uint64_t listen_for(struct hf_slot *slot, int fd, uint64_t now)
 	if (got == -EAGAIN)
 		return now < resume->next_at ? now + STEP_MS : later(resume, fd, now);
 	if (got <= 0)
+		return later(resume, fd, now);
+	if (mistaken(resume, in, (size_t)got))
 		return later(resume, fd, now);
 	hf_resume_keys(wrap, bytes, name);
 	switch (hf_hello_read(in, (size_t)got, &key, true, resume->nonce, name, &peer, &used)) {

@@ -122,6 +122,8 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 		*pause = true;
 		return 0; /* of the old connection */
 	}
+	if (phase == HF_PHASE_ON && (revents & (POLLERR | POLLHUP)) != 0)
+		revents = ask_again(fd, events); /* of a connection that it has no more: it has gone on since */
 	if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 		revents &= (short)~HF_READABLE;
 	if (phase != HF_PHASE_ON && (revents & POLLOUT) != 0 && !once &&
@@ -158,8 +160,11 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		/* What came last may have said that it is no broken path. */
 		if (hf_resume_broken(wrap) || hf_resume_met(slot, fd))
 			return broken;
+		/* Nor is it one that was broken when the kernel spoke, and has gone on since. */
 		sieve->pause = false;
-		return revents;
+		revents = ask_again(fd, events);
+		if ((revents & (POLLERR | POLLHUP)) != 0)
+			return revents;
 	}
 	if ((revents & POLLOUT) != 0 && !once && hf_resume_of(slot) != NULL && hf_resume_full(slot, fd)) {
 		revents &= (short)~(POLLOUT | POLLWRNORM);

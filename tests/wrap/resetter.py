@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Destroy sockets of established loopback connections to PORT, one at a time, COUNT in all or until PID has ended.
+
+usage: resetter.py PORT SEED COUNT SECONDS PID
+
+SECONDS is the mean time between two.  ss -K (sock_destroy, CONFIG_INET_DIAG_DESTROY) ends a socket with an error and
+resets its peer.  Only connections that are past their handshake: more than 400 bytes went each way.  Prints how many.
+"""
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+
+
+def ss(*arguments):
+    return subprocess.run(["ss", *arguments], capture_output=True, text=True).stdout
+
+
+def ripe(port):
+    lines = ss("-Htin", "state", "established", "dport", "=", f":{port}").split("\n")
+    for about, info in zip(lines[::2], lines[1::2]):
+        client = re.search(rf"127\.0\.0\.1:(\d+)\s+127\.0\.0\.1:{port}", about)
+        moved = [re.search(rf"bytes_{way}:(\d+)", info) for way in ("sent", "received")]
+        if client and all(m and int(m[1]) > 400 for m in moved):
+            yield client[1]
+
+
+def main():
+    port, seed, count, mean, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+    chance, done = random.Random(seed), 0
+    while done < count:
+        time.sleep(mean * 2 * chance.random())
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            break
+        clients = sorted(ripe(port))
+        if not clients:
+            continue
+        ends = [chance.choice(clients), port]
+        chance.shuffle(ends)
+        if "ESTAB" in ss("-HK", "sport", "=", f":{ends[0]}", "dport", "=", f":{ends[1]}"):
+            done += 1
+    print(done)
+
+
+main()
