@@ -412,7 +412,7 @@ void hf_wrap_stranded(struct hf_slot *slot, int fd)
 	atomic_store(&slot->fd, fd);
 	if (!atomic_compare_exchange_strong(&slot->fate, &(int){0}, EPROTO))
 		return;
-	atomic_store(&slot->failed, EPROTO);
+	/* Others may have it and know: it is not ended, nobody here watches it, only this process's own calls fail. */
 	atomic_store(&slot->guard, 0);
 	hf_tell_failed(slot, fd, EPROTO);
 }

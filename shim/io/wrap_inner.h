@@ -38,7 +38,7 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot);
 /* The connection is plain from here on: hf_wrap_marked() is false again. */
 void hf_wrap_unmark(int fd);
 
-/* SLOT is wrapped and its state is out of reach: fail-stop. */
+/* SLOT is wrapped and its state is out of reach: every call of this process's fails, the connection is left alone. */
 void hf_wrap_stranded(struct hf_slot *slot, int fd);
 
 /* Fail-stop: every later call gives ERROR, the watchdog ends the connection and tells. */
