@@ -341,7 +341,7 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		return -1;
 	if (atomic_load(&hf_sys_confined))
 		return part_confined(slot, fd, me);
-	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_let_go(slot) == HF_LEFT_OTHERS)
+	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_try_let_go(slot) == HF_LEFT_OTHERS)
 		return -1; /* nothing ends */
 	lingers = linger_of(fd, &seconds);
 	if (lingers && seconds == 0) {
@@ -350,13 +350,16 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	}
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return left_to_sleeper(slot, fd);
-	left = hf_wrap_let_go(slot);
+	left = hf_wrap_try_let_go(slot);
 	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
 	hf_turn_end(&wrap->rx_turn);
-	if (settled < 0)
+	if (settled < 0 && left != HF_LEFT_EXPECTED)
 		say_abort(slot, fd, me);
-	else if (left == HF_LEFT_DOUBT)
+	else if (settled >= 0 && (left == HF_LEFT_DOUBT || left == HF_LEFT_EXPECTED))
 		say_may_end(slot, fd, me);
+	/* Whether this is the end will soon be known, and the last word be said then. */
+	if (left == HF_LEFT_EXPECTED && settled > 0)
+		settled = 0;
 	/* The kernel would wait for what it has, but not for what waits here for the handshake. */
 	if (settled == 0 && lingers && atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed)
 		return -1;
@@ -369,21 +372,23 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_watchdog();
+	enum hf_left left;
 	int settled = 0;
 
 	if (wrap == NULL || hf_wrap_fate(slot) != 0)
 		return true;
+	left = hf_wrap_try_let_go(slot);
 	/* Somebody it was handed to has come forward: it is theirs. */
-	if (hf_hold_others(&wrap->conn, hf_family_me()))
+	if (left != HF_LEFT_EXPECTED && hf_hold_others(&wrap->conn, hf_family_me()))
 		return true;
 	/* As in hf_wrap_tend(). */
 	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
-		settled = settle(slot, fd, me, hf_wrap_let_go(slot) == HF_LEFT_LAST);
+		settled = settle(slot, fd, me, left == HF_LEFT_LAST);
 		hf_turn_end(&wrap->rx_turn);
 	}
 	atomic_store(&slot->tended, 0);
-	return settled != 0;
+	return settled != 0 && left != HF_LEFT_EXPECTED;
 }
 
 static bool closes_on_exec(int fd)
@@ -429,7 +434,8 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 static void meet_unknown(int fd, void *arg)
 {
 	(void)arg;
-	if (HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_UNKNOWN && hf_wrap_marked(fd))
+	/* One whose state is gone has been ended by the parent. */
+	if (HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_UNKNOWN && hf_wrap_marked(fd) && hf_wrap_hold(fd))
 		(void)hf_adopt_unknown(fd, hf_fdmap_get(fd));
 }
 
@@ -449,7 +455,7 @@ static void end_all(bool exec)
 			struct hf_slot *slot = hf_slot_at(i);
 			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
-			bool last = false;
+			enum hf_left left = HF_LEFT_DOUBT;
 			int seconds;
 
 			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
@@ -472,9 +478,11 @@ static void end_all(bool exec)
 				continue;
 			/* An exec may fail, and the connection live on: then nothing final has been said. */
 			if (!exec)
-				last = hf_wrap_let_go(slot) == HF_LEFT_LAST;
-			if (!hf_hold_others(&wrap->conn, hf_family_me()))
-				waiting = !end_step(slot, fd, me, last) || waiting;
+				left = hf_wrap_try_let_go(slot);
+			if (left == HF_LEFT_EXPECTED)
+				waiting = true;
+			else if (!hf_hold_others(&wrap->conn, hf_family_me()))
+				waiting = !end_step(slot, fd, me, left == HF_LEFT_LAST) || waiting;
 		}
 		if (waiting)
 			hf_sys_nanosleep(&moment, NULL);

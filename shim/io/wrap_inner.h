@@ -38,6 +38,9 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot);
 /* The connection is plain from here on: hf_wrap_marked() is false again. */
 void hf_wrap_unmark(int fd);
 
+/* The same, but not while a child is being forked that may have it or not: HF_LEFT_EXPECTED, ask again. */
+enum hf_left hf_wrap_try_let_go(struct hf_slot *slot);
+
 /* SLOT is wrapped and its state is out of reach: every call of this process's fails, the connection is left alone. */
 void hf_wrap_stranded(struct hf_slot *slot, int fd);
 
