@@ -137,6 +137,7 @@ static uint32_t take_entry(void)
 		uint32_t index = atomic_fetch_add(&head->proc_hint, 1) & INDEX_MASK;
 		struct hf_arena_proc *entry = &head->procs[index];
 		uint32_t old = atomic_load(&entry->handle), handle;
+		int pid = atomic_load(&entry->pid);
 
 		if (index == 0 || (old != 0 && hf_family_lives(old)))
 			continue;
@@ -145,6 +146,10 @@ static uint32_t take_entry(void)
 		if (handle == 0)
 			handle = 1U << HF_ARENA_INDEX_BITS;
 		handle |= index;
+		/* First whose it was, then the name: with the pid of a process that is gone the new one would seem to
+		 * be gone as well, and another could take the entry once more.  A free one has none. */
+		if ((old & INDEX_MASK) != 0 && !atomic_compare_exchange_strong(&entry->pid, &pid, -hf_sys_getpid()))
+			continue;
 		if (!atomic_compare_exchange_strong(&entry->handle, &old, handle))
 			continue;
 		atomic_store(&entry->pid, 0);
@@ -211,6 +216,7 @@ void hf_family_forked_parent(uint32_t child, int pid)
 		return;
 	}
 	/* No process will ever be this: gone at once. */
+	atomic_store(&entry->pid, 0);
 	(void)atomic_compare_exchange_strong(&entry->handle, &child, child & ~(uint32_t)INDEX_MASK);
 }
 
@@ -224,7 +230,7 @@ void hf_family_succeed(void)
 		uint32_t handle = atomic_load(&entry->handle);
 
 		if ((handle & INDEX_MASK) == i && handle != hf_family_me() && atomic_load(&entry->pid) == pid &&
-		    same_ns(entry))
+		    same_ns(entry) && atomic_compare_exchange_strong(&entry->pid, &(int){pid}, 0))
 			(void)atomic_compare_exchange_strong(&entry->handle, &handle, handle & ~(uint32_t)INDEX_MASK);
 	}
 }
