@@ -69,14 +69,29 @@ bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle)
 
 bool hf_hold_expected(struct hf_arena_conn *conn, uint32_t handle)
 {
+	bool expected = false;
+
+	/* Without a system call, as nearly always. */
+	for (int i = 0; i < HF_ARENA_HOLDERS && !expected; i++) {
+		bool left;
+		uint32_t seen = holder(conn, i, &left);
+
+		expected = seen != 0 && seen != handle && !left && hf_family_expected(seen);
+	}
+	if (!expected)
+		return false;
+	expected = false;
 	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
 		bool left;
 		uint32_t seen = holder(conn, i, &left);
 
-		if (seen != 0 && seen != handle && !left && hf_family_lives(seen) && hf_family_expected(seen))
-			return true;
+		if (seen == 0 || seen == handle || left || !hf_family_lives(seen))
+			continue;
+		if (!hf_family_expected(seen))
+			return false;
+		expected = true;
 	}
-	return false;
+	return expected;
 }
 
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)

@@ -34,7 +34,7 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle);
 /* HANDLE has let go of it and touches it no more; or it held it by mistake, and nothing follows from that. */
 void hf_hold_done(struct hf_arena_conn *conn, uint32_t handle);
 
-/* Whether a process that is just being forked is entered as a holder, and may turn out to be none. */
+/* Whether of the others only such as are just being forked are entered, who may turn out not to hold it. */
 bool hf_hold_expected(struct hf_arena_conn *conn, uint32_t handle);
 
 /*
