@@ -439,13 +439,52 @@ static void meet_unknown(int fd, void *arg)
 		(void)hf_adopt_unknown(fd, hf_fdmap_get(fd));
 }
 
-/* The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. */
+/* What SLOT's process has to do yet at its end, or at that of its image. False: nothing, it need not be waited for. */
+static bool end_one(struct hf_slot *slot, bool exec, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int fd = atomic_load(&slot->fd), seconds;
+	enum hf_left left = HF_LEFT_DOUBT;
+
+	if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != atomic_load(hf_proc_epoch) ||
+	    hf_wrap_fate(slot) != 0)
+		return false;
+	if (exec && survives_exec(slot, fd))
+		return false; /* it lives on */
+	if (linger_of(fd, &seconds) && seconds == 0) {
+		/* The program wants a reset. */
+		if (!hf_hold_others(&wrap->conn, hf_family_me()))
+			say_abort(slot, fd, me);
+		return false;
+	}
+	if (atomic_load(&hf_sys_confined)) {
+		(void)part_confined(slot, fd, me);
+		return false;
+	}
+	/* Never act on what the number has come to stand for. */
+	if (!hf_same_socket(fd, slot))
+		return false;
+	/* An exec may fail, and the connection live on: then nothing final has been said. */
+	if (!exec)
+		left = hf_wrap_try_let_go(slot);
+	if (left == HF_LEFT_EXPECTED)
+		return true;
+	return !hf_hold_others(&wrap->conn, hf_family_me()) && !end_step(slot, fd, me, left == HF_LEFT_LAST);
+}
+
+/*
+ * The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. What
+ * others have is not its business unless they die: of many that wait here each may have many of these, and to ask each
+ * time who lives would keep the machine busy, and whoever lives from forking.
+ */
 static void end_all(bool exec)
 {
+	enum { ROUNDS = 16 };
 	const struct timespec moment = {0, 1000000};
 	uint64_t deadline = hf_wrap_now_ms() + hf_runtime.config.linger;
-	uint32_t epoch = atomic_load(hf_proc_epoch), me = hf_turn_me();
-	bool waiting;
+	uint32_t me = hf_turn_me();
+	bool waiting, over, all = true;
+	int round = 0;
 
 	if (hf_family_forked())
 		(void)hf_each_fd(meet_unknown, NULL);
@@ -453,40 +492,15 @@ static void end_all(bool exec)
 		waiting = false;
 		for (uint32_t i = 0; i < hf_slot_end(); i++) {
 			struct hf_slot *slot = hf_slot_at(i);
-			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
-			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
-			enum hf_left left = HF_LEFT_DOUBT;
-			int seconds;
 
-			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
-			    hf_wrap_fate(slot) != 0)
-				continue;
-			if (exec && survives_exec(slot, fd))
-				continue; /* it lives on */
-			if (linger_of(fd, &seconds) && seconds == 0) {
-				/* The program wants a reset. */
-				if (!hf_hold_others(&wrap->conn, hf_family_me()))
-					say_abort(slot, fd, me);
-				continue;
-			}
-			if (atomic_load(&hf_sys_confined)) {
-				(void)part_confined(slot, fd, me);
-				continue;
-			}
-			/* Never act on what the number has come to stand for. */
-			if (!hf_same_socket(fd, slot))
-				continue;
-			/* An exec may fail, and the connection live on: then nothing final has been said. */
-			if (!exec)
-				left = hf_wrap_try_let_go(slot);
-			if (left == HF_LEFT_EXPECTED)
-				waiting = true;
-			else if (!hf_hold_others(&wrap->conn, hf_family_me()))
-				waiting = !end_step(slot, fd, me, left == HF_LEFT_LAST) || waiting;
+			if (slot != NULL && (all || atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1))
+				waiting = end_one(slot, exec, me) || waiting;
 		}
 		if (waiting)
 			hf_sys_nanosleep(&moment, NULL);
-	} while (waiting && hf_wrap_now_ms() < deadline);
+		over = !waiting && all;
+		all = !waiting || ++round % ROUNDS == 0; /* and once more before we go */
+	} while (!over && hf_wrap_now_ms() < deadline);
 }
 
 void hf_wrap_exit(void)
