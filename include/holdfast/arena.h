@@ -56,10 +56,12 @@ struct hf_arena_conn {
 	_Atomic uint32_t holders[HF_ARENA_HOLDERS]; /* handles of the processes that have it open; with
 						     * HF_HOLDER_LEAVING: that have closed it and are at its end */
 	_Atomic uint32_t keeper;                    /* handle of the one whose watchdog speaks for it; 0: none */
-	_Atomic uint32_t ender;   /* handle of the one that was told it is the last; 0: none since somebody joined */
-	_Atomic uint32_t doubt;   /* somebody we do not know of may have it too: enum hf_arena_doubt */
-	_Atomic uint64_t kept_at; /* ms, CLOCK_MONOTONIC: when the keeper last looked */
-	_Atomic uint64_t left_at; /* when the last holder left it behind; 0: not left */
+	_Atomic uint32_t ender;      /* handle of the one that was told it is the last; 0: none since somebody joined */
+	_Atomic uint32_t doubt;      /* somebody we do not know of may have it too: enum hf_arena_doubt */
+	_Atomic uint64_t kept_at;    /* ms, CLOCK_MONOTONIC: when the keeper last looked */
+	_Atomic uint64_t left_at;    /* when the last holder left it behind; 0: not left */
+	_Atomic uint64_t crowded_at; /* when one that had closed it, and whose place went to another, was last at it; 1:
+				      * not since then; 0: none has lost its place */
 };
 
 #define HF_HOLDER_LEAVING UINT32_C(0x80000000) /* no handle has this bit */

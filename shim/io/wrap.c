@@ -309,6 +309,8 @@ bool hf_wrap_keep(struct hf_slot *slot, uint64_t now)
 
 	if (wrap == NULL)
 		return true;
+	if (!hf_wrap_stays(slot))
+		return false;
 	/* A keeper looks at least once a beat's time, jitter included. */
 	pace = atomic_load(&wrap->phase) == HF_PHASE_ON ? wrap->session.pace : hf_runtime.config.interval;
 	return hf_hold_keep(&wrap->conn, hf_family_me(), now, pace + pace / 2 + SLACK_MS);
@@ -347,6 +349,15 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot)
 	left = (uint8_t)(hf_hold_leave(&wrap->conn, hf_family_me()) + 1);
 	atomic_store(&slot->let_go, left);
 	return (enum hf_left)(left - 1);
+}
+
+bool hf_wrap_stays(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = record_of(slot);
+
+	return wrap != NULL &&
+	       (atomic_load(&slot->let_go) == 0 ||
+		hf_hold_stays(&wrap->conn, hf_family_me(), atomic_load(&slot->cookie), hf_wrap_now_ms()));
 }
 
 static bool in_use(struct hf_wrap *wrap)
@@ -391,6 +402,8 @@ void hf_wrap_free(struct hf_slot *slot)
 	if (wrap == NULL)
 		return;
 	left = hf_wrap_let_go(slot);
+	if (!hf_wrap_stays(slot))
+		left = HF_LEFT_OTHERS;
 	if (left == HF_LEFT_LAST)
 		hf_resume_bury(slot);
 	hf_resume_free(slot);

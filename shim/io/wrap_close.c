@@ -152,7 +152,7 @@ static bool buried(struct hf_slot *slot)
 {
 	uint8_t stage = atomic_load(&slot->stage);
 
-	return stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE || hf_wrap_of(slot) == NULL;
+	return stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE || hf_wrap_of(slot) == NULL || !hf_wrap_stays(slot);
 }
 
 /* Our last words, as far as the kernel takes them; true when it has them all and they have arrived. */
@@ -375,7 +375,7 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	enum hf_left left;
 	int settled = 0;
 
-	if (wrap == NULL || hf_wrap_fate(slot) != 0)
+	if (wrap == NULL || !hf_wrap_stays(slot) || hf_wrap_fate(slot) != 0)
 		return true;
 	left = hf_wrap_try_let_go(slot);
 	/* Somebody it was handed to has come forward: it is theirs. */
@@ -384,7 +384,7 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	/* As in hf_wrap_tend(). */
 	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
-		settled = settle(slot, fd, me, left == HF_LEFT_LAST);
+		settled = hf_wrap_stays(slot) ? settle(slot, fd, me, left == HF_LEFT_LAST) : 1;
 		hf_turn_end(&wrap->rx_turn);
 	}
 	atomic_store(&slot->tended, 0);

@@ -41,6 +41,10 @@ void hf_wrap_unmark(int fd);
 /* The same, but not while a child is being forked that may have it or not: HF_LEFT_EXPECTED, ask again. */
 enum hf_left hf_wrap_try_let_go(struct hf_slot *slot);
 
+/* Whether SLOT's place in the arena is still its own, and remains so for now: after it has been let go of, to be asked
+ * before it is touched. */
+bool hf_wrap_stays(struct hf_slot *slot);
+
 /* SLOT is wrapped and its state is out of reach: every call of this process's fails, the connection is left alone. */
 void hf_wrap_stranded(struct hf_slot *slot, int fd);
 

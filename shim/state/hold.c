@@ -45,8 +45,31 @@ bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle)
 		    atomic_compare_exchange_strong(&conn->holders[i], &seen, handle))
 			return joined(conn);
 	}
+	/* Rather the place of one that has let go than doubt for ever.  First the note, for who looks for others and
+	 * finds the place empty again. */
+	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++) {
+		uint32_t seen = atomic_load(&conn->holders[i]);
+
+		if ((seen & HF_HOLDER_LEAVING) == 0)
+			continue;
+		(void)atomic_compare_exchange_strong(&conn->crowded_at, &(uint64_t){0}, 1);
+		if (atomic_compare_exchange_strong(&conn->holders[i], &seen, handle))
+			return joined(conn);
+	}
 	atomic_store(&conn->doubt, HF_DOUBT_MANY);
 	return joined(conn);
+}
+
+bool hf_hold_stays(struct hf_arena_conn *conn, uint32_t handle, uint64_t cookie, uint64_t now)
+{
+	for (int i = 0; i < HF_ARENA_HOLDERS && handle != 0; i++)
+		if ((atomic_load(&conn->holders[i]) & ~HF_HOLDER_LEAVING) == handle)
+			return atomic_load(&conn->cookie) == cookie;
+	if (atomic_load(&conn->cookie) != cookie)
+		return false;
+	/* Noted, then asked: the sweep marks it, then looks at the note. */
+	atomic_store(&conn->crowded_at, now);
+	return atomic_load(&conn->left_at) != SWEPT && atomic_load(&conn->cookie) == cookie;
 }
 
 /* Whether a living process other than HANDLE is entered. LEAVING: one that has let go counts too. */
@@ -151,6 +174,8 @@ void hf_hold_retire(struct hf_arena_conn *conn, uint32_t index, uint32_t handle,
 		return; /* the sweep has it, or another who leaves */
 	if (entered(conn, handle, true))
 		atomic_store(&conn->left_at, hf_hold_others(conn, handle) ? 0 : now);
+	else if (atomic_load(&conn->crowded_at) != 0)
+		atomic_store(&conn->left_at, now); /* perhaps one without a place is at its end */
 	else
 		hf_arena_give(index);
 }
@@ -178,6 +203,8 @@ void hf_hold_sweep(uint64_t now, uint64_t age_ms, bool (*in_use)(struct hf_arena
 			continue;
 		if (entered(conn, 0, true))
 			atomic_store(&conn->left_at, 0);
+		else if (now < atomic_load(&conn->crowded_at) + age_ms)
+			atomic_store(&conn->left_at, now);
 		else
 			hf_arena_give(i);
 	}

@@ -28,8 +28,15 @@ enum hf_left {
 bool hf_hold_join(struct hf_arena_conn *conn, uint32_t handle);
 
 /* HANDLE lets go of it: it has it open no more. Its last words may still be on their way, and its place in the arena is
- * in use by it, until hf_hold_done() or hf_hold_retire(). */
+ * in use by it, until hf_hold_done() or hf_hold_retire(); before each use: hf_hold_stays(). */
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle);
+
+/*
+ * HANDLE has let go of the connection with this cookie and is about to touch it once more; NOW: ms.  Its place among
+ * the holders may have gone to another: the connection stays in the arena all the same, because only the sweep gives
+ * back what has been crowded, and not before nobody has been at it for long.  False: that has happened.
+ */
+bool hf_hold_stays(struct hf_arena_conn *conn, uint32_t handle, uint64_t cookie, uint64_t now);
 
 /* HANDLE has let go of it and touches it no more; or it held it by mistake, and nothing follows from that. */
 void hf_hold_done(struct hf_arena_conn *conn, uint32_t handle);

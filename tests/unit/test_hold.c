@@ -270,6 +270,47 @@ static bool given(void)
 	return atomic_load(&conn->cookie) == 0;
 }
 
+/* Whoever lets go makes room for others, and is safe at its end of it all the same. */
+static void crowded(void)
+{
+	uint32_t many[HF_ARENA_HOLDERS - 1], child, lost = 0;
+	const uint64_t age = 60000;
+
+	begin();
+	for (int i = 0; i < HF_ARENA_HOLDERS - 1; i++) {
+		many[i] = living();
+		CHECK(hf_hold_join(conn, many[i]) && hf_hold_leave(conn, many[i]) == HF_LEFT_OTHERS);
+	}
+	child = living();
+	CHECK(hf_hold_join(conn, child) && hf_hold_others(conn, me) && atomic_load(&conn->doubt) == HF_DOUBT_NONE);
+	for (int i = 0; i < HF_ARENA_HOLDERS - 1; i++) {
+		bool there = false;
+
+		for (int k = 0; k < HF_ARENA_HOLDERS; k++)
+			there = there || atomic_load(&conn->holders[k]) == (many[i] | HF_HOLDER_LEAVING);
+		if (there)
+			hf_hold_done(conn, many[i]);
+		else
+			lost = many[i];
+	}
+	CHECK(lost != 0 && hf_hold_leave(conn, child) == HF_LEFT_OTHERS);
+	hf_hold_done(conn, child);
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, me, 1000);
+	CHECK(atomic_load(&conn->cookie) == 1 && atomic_load(&conn->left_at) == 1000);
+	/* As long as it comes back to it. */
+	CHECK(hf_hold_stays(conn, lost, 1, 60000));
+	hf_hold_sweep(1000 + age, age, in_use);
+	CHECK(atomic_load(&conn->cookie) == 1);
+	hf_hold_sweep(1000 + 2 * age, age, in_use);
+	CHECK(atomic_load(&conn->cookie) == 0);
+	CHECK(!hf_hold_stays(conn, lost, 1, 200000));
+	/* Another's by now: that is not touched. */
+	atomic_store(&conn->cookie, 2);
+	atomic_store(&conn->crowded_at, 0);
+	CHECK(!hf_hold_stays(conn, lost, 1, 200001) && atomic_load(&conn->crowded_at) == 0);
+}
+
 static void swept(void)
 {
 	const uint64_t age = 1000;
@@ -350,6 +391,7 @@ IN_CHILD(last)
 IN_CHILD(late_child)
 IN_CHILD(last_words)
 IN_CHILD(not_there)
+IN_CHILD(crowded)
 IN_CHILD(doubt)
 IN_CHILD(places_of_the_dead)
 IN_CHILD(two_at_once)
@@ -364,7 +406,7 @@ int main(void)
 		cmocka_unit_test(last_),        cmocka_unit_test(doubt_),        cmocka_unit_test(places_of_the_dead_),
 		cmocka_unit_test(two_at_once_), cmocka_unit_test(many_at_once_), cmocka_unit_test(keeper_),
 		cmocka_unit_test(swept_),       cmocka_unit_test(hostile_),      cmocka_unit_test(late_child_),
-		cmocka_unit_test(last_words_),  cmocka_unit_test(not_there_),
+		cmocka_unit_test(last_words_),  cmocka_unit_test(not_there_),    cmocka_unit_test(crowded_),
 	};
 
 	return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
