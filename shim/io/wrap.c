@@ -165,7 +165,7 @@ static bool hold(struct hf_wrap *wrap, uint64_t cookie)
 		return false;
 	if (hf_hold_join(&wrap->conn, me) && atomic_load(&wrap->conn.cookie) == cookie)
 		return true;
-	hf_hold_done(&wrap->conn, me);
+	hf_hold_undo(&wrap->conn, me);
 	return false;
 }
 

@@ -145,10 +145,14 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 
 void hf_hold_done(struct hf_arena_conn *conn, uint32_t handle)
 {
-	if (handle == 0)
-		return;
-	(void)change(conn, handle, 0);
-	(void)change(conn, handle | HF_HOLDER_LEAVING, 0);
+	if (handle != 0)
+		(void)change(conn, handle | HF_HOLDER_LEAVING, 0);
+}
+
+void hf_hold_undo(struct hf_arena_conn *conn, uint32_t handle)
+{
+	if (handle != 0)
+		(void)change(conn, handle, 0);
 }
 
 bool hf_hold_keep(struct hf_arena_conn *conn, uint32_t handle, uint64_t now, uint64_t stale_ms)
@@ -172,8 +176,9 @@ void hf_hold_retire(struct hf_arena_conn *conn, uint32_t index, uint32_t handle,
 	hf_hold_done(conn, handle);
 	if (swept)
 		return; /* the sweep has it, or another who leaves */
-	if (entered(conn, handle, true))
-		atomic_store(&conn->left_at, hf_hold_others(conn, handle) ? 0 : now);
+	/* Itself too: it may have been handed another descriptor of it meanwhile. */
+	if (entered(conn, 0, true))
+		atomic_store(&conn->left_at, entered(conn, 0, false) ? 0 : now);
 	else if (atomic_load(&conn->crowded_at) != 0)
 		atomic_store(&conn->left_at, now); /* perhaps one without a place is at its end */
 	else

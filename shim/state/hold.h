@@ -38,8 +38,12 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle);
  */
 bool hf_hold_stays(struct hf_arena_conn *conn, uint32_t handle, uint64_t cookie, uint64_t now);
 
-/* HANDLE has let go of it and touches it no more; or it held it by mistake, and nothing follows from that. */
+/* HANDLE has let go of it and touches it no more.  If it has joined again meanwhile, through another descriptor, it
+ * remains. */
 void hf_hold_done(struct hf_arena_conn *conn, uint32_t handle);
+
+/* HANDLE held it by mistake, and nothing follows from that. */
+void hf_hold_undo(struct hf_arena_conn *conn, uint32_t handle);
 
 /* Whether of the others only such as are just being forked are entered, who may turn out not to hold it. */
 bool hf_hold_expected(struct hf_arena_conn *conn, uint32_t handle);

@@ -101,6 +101,19 @@ static void last_words(void)
 	CHECK(atomic_load(&conn->cookie) == 0);
 }
 
+/* Handed the same connection again while its last words are on their way: that is not over with them. */
+static void again(void)
+{
+	begin();
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	CHECK(hf_hold_join(conn, me));
+	hf_hold_retire(conn, place, me, 1000);
+	CHECK(atomic_load(&conn->cookie) == 1 && atomic_load(&conn->left_at) == 0 && hf_hold_others(conn, 0));
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, me, 2000);
+	CHECK(atomic_load(&conn->cookie) == 0);
+}
+
 /* Entered before the fork, and then it turns out that a thread had closed it. */
 static void not_there(void)
 {
@@ -111,7 +124,7 @@ static void not_there(void)
 	CHECK(hf_hold_join(conn, child) && hf_hold_expected(conn, me) && !hf_hold_expected(conn, child));
 	hf_family_forked_parent(child, getppid());
 	CHECK(hf_hold_expected(conn, me) && hf_hold_others(conn, me));
-	hf_hold_done(conn, child);
+	hf_hold_undo(conn, child);
 	hf_family_sorted(child);
 	CHECK(!hf_hold_expected(conn, me) && !hf_hold_others(conn, me));
 	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
@@ -392,6 +405,7 @@ IN_CHILD(late_child)
 IN_CHILD(last_words)
 IN_CHILD(not_there)
 IN_CHILD(crowded)
+IN_CHILD(again)
 IN_CHILD(doubt)
 IN_CHILD(places_of_the_dead)
 IN_CHILD(two_at_once)
@@ -407,6 +421,7 @@ int main(void)
 		cmocka_unit_test(two_at_once_), cmocka_unit_test(many_at_once_), cmocka_unit_test(keeper_),
 		cmocka_unit_test(swept_),       cmocka_unit_test(hostile_),      cmocka_unit_test(late_child_),
 		cmocka_unit_test(last_words_),  cmocka_unit_test(not_there_),    cmocka_unit_test(crowded_),
+		cmocka_unit_test(again_),
 	};
 
 	return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
