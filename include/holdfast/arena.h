@@ -53,13 +53,18 @@ struct hf_arena_conn {
 	_Atomic uint64_t cookie;                    /* SO_COOKIE; 0: free */
 	_Atomic uint32_t gen;                       /* changes when it is given to another connection */
 	_Atomic uint32_t next;                      /* link of the free list: index + 1 */
-	_Atomic uint32_t holders[HF_ARENA_HOLDERS]; /* handles of the processes that have it open */
+	_Atomic uint32_t holders[HF_ARENA_HOLDERS]; /* handles of the processes that have it open; with
+						     * HF_HOLDER_LEAVING: that have closed it and are at its end */
 	_Atomic uint32_t keeper;                    /* handle of the one whose watchdog speaks for it; 0: none */
-	_Atomic uint32_t ender;   /* handle of the one that was told it is the last; 0: none since somebody joined */
-	_Atomic uint32_t doubt;   /* somebody we do not know of may have it too: enum hf_arena_doubt */
-	_Atomic uint64_t kept_at; /* ms, CLOCK_MONOTONIC: when the keeper last looked */
-	_Atomic uint64_t left_at; /* when the last holder left it behind; 0: not left */
+	_Atomic uint32_t ender;      /* handle of the one that was told it is the last; 0: none since somebody joined */
+	_Atomic uint32_t doubt;      /* somebody we do not know of may have it too: enum hf_arena_doubt */
+	_Atomic uint64_t kept_at;    /* ms, CLOCK_MONOTONIC: when the keeper last looked */
+	_Atomic uint64_t left_at;    /* when the last holder left it behind; 0: not left */
+	_Atomic uint64_t crowded_at; /* when one that had closed it, and whose place went to another, was last at it; 1:
+				      * not since then; 0: none has lost its place */
 };
+
+#define HF_HOLDER_LEAVING UINT32_C(0x80000000) /* no handle has this bit */
 
 enum hf_arena_doubt {
 	HF_DOUBT_NONE,
@@ -159,7 +164,9 @@ struct hf_arena {
 	_Atomic uint64_t swept_at;  /* ms */
 	_Atomic uint64_t view_free_head;
 	_Atomic uint32_t views_used, pad;
-	uint64_t reserved[56];
+	_Atomic uint32_t sorting[HF_ARENA_PROCS / 32]; /* a bit for each process: it has just been forked, and is
+							* finding out which connections came along */
+	uint64_t reserved[40];
 	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];
 	_Atomic uint32_t tomb_next; /* where the next goes, modulo their number */

@@ -115,7 +115,9 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	if (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)
 		hf_stdio_arm();
 	set_entry(fd, hf_slot_entry(slot));
-	hf_watch_give(slot);
+	/* Of what is stranded here nothing is watched. */
+	if (atomic_load(&slot->fate) == 0)
+		hf_watch_give(slot);
 	return slot;
 }
 

@@ -56,43 +56,74 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	}
 }
 
+/* The map, and the slots it leads to, as the child's descriptors are. */
+static void recount(void)
+{
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+
+		if (slot != NULL && hf_wrap_of(slot) != NULL)
+			atomic_store(&slot->refs, 0);
+	}
+	for (int fd = 0; fd < hf_fdmap_end(); fd++) {
+		hf_fd_entry entry = hf_fdmap_get(fd);
+		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		bool wrapped = slot != NULL && hf_wrap_of(slot) != NULL;
+
+		if (HF_FD_KIND(entry) == HF_FD_BUSY || (wrapped && !hf_same_socket(fd, slot))) {
+			hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN); /* by a thread that did not come along */
+		} else if (wrapped && atomic_fetch_add(&slot->refs, 1) == 0 &&
+			   !hf_same_socket(atomic_load(&slot->fd), slot)) {
+			atomic_store(&slot->fd, fd);
+		}
+	}
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+
+		if (slot != NULL && hf_wrap_of(slot) != NULL && atomic_load(&slot->refs) == 0)
+			hf_watch_closed(slot);
+	}
+}
+
+/* A wrapped connection that the map does not lead to: accepted, connected or closed by a thread of the parent at the
+ * moment of the fork.  One whose place in the arena is gone has been ended there. */
 static void reconcile(int fd, void *arg)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd), old;
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
 
 	(void)arg;
-	if (!hf_wrap_marked(fd) || (slot != NULL && hf_same_socket(fd, slot)))
+	if (!hf_wrap_marked(fd))
+		return;
+	if (HF_FD_KIND(entry) == HF_FD_SLOT && hf_slot_of(entry) != NULL && hf_same_socket(fd, hf_slot_of(entry)))
 		return;
 	hf_fdmap_set(fd, HF_FD_UNKNOWN, &old);
 	if (HF_FD_KIND(old) == HF_FD_SLOT)
 		hf_release(old, fd);
-	slot = hf_adopt_unknown(fd, HF_FD_UNKNOWN);
-	if (slot != NULL && !hf_same_socket(atomic_load(&slot->fd), slot))
-		atomic_store(&slot->fd, fd);
+	if (old == HF_FD_OURS)
+		hf_sys_close(fd); /* the parent was about to drain it */
+	else if (hf_wrap_hold(fd))
+		(void)hf_adopt_unknown(fd, HF_FD_UNKNOWN);
 }
 
 void hf_gate_reconcile(void)
 {
+	recount();
 	(void)hf_each_fd(reconcile, NULL);
-	for (int fd = 0; fd < hf_fdmap_end(); fd++) {
-		hf_fd_entry entry = hf_fdmap_get(fd);
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	hf_wrap_forget_unheld();
+}
 
-		if (HF_FD_KIND(entry) == HF_FD_BUSY)
-			hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN); /* by a thread that did not come along */
-		else if (slot != NULL && hf_wrap_of(slot) != NULL && !hf_same_socket(fd, slot))
-			hf_disown(fd, slot);
-	}
+void hf_gate_hold_wrapped(void)
+{
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
-		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
 
-		if (slot != NULL && atomic_load(&slot->refs) != 0 && hf_wrap_of(slot) != NULL &&
-		    !hf_same_socket(fd, slot))
-			(void)hf_move_to_duplicate(slot, fd);
+		if (slot == NULL || hf_wrap_of(slot) == NULL)
+			continue;
+		if (atomic_load(&slot->refs) != 0)
+			hf_wrap_claim(slot);
+		else
+			hf_wrap_leave_to_parent(slot);
 	}
-	hf_wrap_forget_unheld();
 }
 
 void hf_gate_claim_wrapped(void)

@@ -29,11 +29,17 @@ enum hf_way { HF_READS, HF_WRITES, HF_OTHER };
  */
 struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused);
 
-/* In a forked child: everything wrapped is looked after from here on, whether the child ever uses it or not. */
+/*
+ * In a forked child, before all else: it holds every wrapped connection that its slots name, and forgets those whose
+ * place in the arena has gone to another meanwhile or whose end is the parent's business.
+ */
+void hf_gate_hold_wrapped(void);
+
+/* And last: everything wrapped is looked after from here on, whether the child ever uses it or not. */
 void hf_gate_claim_wrapped(void);
 
 /*
- * Before that, in a child of a process with threads: fork(2) copies the descriptors first and the memory later, and the
+ * In between, in a child of a process with threads: fork(2) copies the descriptors first and the memory later, and the
  * other threads do not stand still meanwhile.  Makes the map agree with the descriptors, as far as wrapped connections
  * go.
  */

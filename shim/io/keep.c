@@ -63,16 +63,45 @@ void hf_keep_draining(hf_fd_entry entry, int kept)
 	hf_watch_poke(slot);
 }
 
-void hf_keep_end(struct hf_slot *slot)
+/*
+ * A fork copies the descriptors before the memory: one that is closed in between would be in the child, and nothing
+ * there would tell that it is one of ours.  So none is while a fork is under way.
+ */
+static _Atomic uint32_t forks, ending;
+
+void hf_keep_forking(void)
+{
+	enum { TRIES = 1000 };
+	const struct timespec moment = {0, 20000};
+
+	atomic_fetch_add(&forks, 1);
+	/* The watchdog makes a few calls that do not block. */
+	for (int i = 0; i < TRIES && atomic_load(&ending) != 0; i++)
+		hf_sys_nanosleep(&moment, NULL);
+}
+
+void hf_keep_has_forked(void)
+{
+	atomic_fetch_sub(&forks, 1);
+}
+
+bool hf_keep_end(struct hf_slot *slot)
 {
 	int fd = atomic_load(&slot->fd);
 
+	atomic_store(&ending, 1);
+	if (atomic_load(&forks) != 0) {
+		atomic_store(&ending, 0);
+		return false;
+	}
 	atomic_store(&slot->moved, INT_MAX); /* to whoever is late: not open */
 	if (hf_same_socket(fd, slot))
 		hf_sys_close(fd);
 	hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
 	atomic_store(&slot->draining, 0);
 	atomic_store(&slot->left, 0);
+	atomic_store(&ending, 0);
+	return true;
 }
 
 static bool kept_at(struct hf_slot *slot, int fd)
@@ -125,6 +154,8 @@ void hf_keep_away(int fd)
 
 void hf_keep_forked(void)
 {
+	atomic_store(&forks, 0);
+	atomic_store(&ending, 0);
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;

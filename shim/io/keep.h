@@ -20,8 +20,12 @@ void hf_keep_draining(hf_fd_entry entry, int kept);
 /* The call that was to close it has failed after all. */
 void hf_keep_not(hf_fd_entry entry, int kept);
 
-/* Watchdog: it is over. */
-void hf_keep_end(struct hf_slot *slot);
+/* Watchdog: it is over.  False: a fork is under way, come again. */
+bool hf_keep_end(struct hf_slot *slot);
+
+/* Before and after a fork, in the parent. */
+void hf_keep_forking(void);
+void hf_keep_has_forked(void);
 
 /* Whether FD is a duplicate of ours; the next such number from FROM on, or INT_MAX. */
 bool hf_kept(int fd);

@@ -4,6 +4,7 @@
 #include "io/process.h"
 #include "io/confined.h"
 #include "io/gate.h"
+#include "io/keep.h"
 #include "state/family.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -34,12 +35,18 @@ static pid_t forked(pid_t pid, uint32_t child)
 			hf_watch_forked();
 		hf_family_forked_child(child);
 		if (hf_wrap_in_use()) {
+			/* First of all: what is not held may be given to another connection at any moment. */
+			hf_gate_hold_wrapped();
 			if (threaded())
 				hf_gate_reconcile();
 			hf_gate_claim_wrapped();
 		}
-	} else if (child != 0) {
+		hf_family_sorted(child);
+	} else if (pid != 0) {
 		hf_family_forked_parent(child, pid);
+		if (!threaded())
+			hf_family_sorted(child); /* nobody closed anything meanwhile */
+		hf_keep_has_forked();
 	}
 	errno = error;
 	return pid;
@@ -47,26 +54,30 @@ static pid_t forked(pid_t pid, uint32_t child)
 
 static uint32_t expect_child(void)
 {
-	hf_real_ready();
 	hf_redial_forking();
+	hf_keep_forking();
 	return hf_on() && !hf_proc_borrowed() ? hf_wrap_expect_child() : 0;
 }
 
 pid_t hf_fork(void)
 {
-	uint32_t child = expect_child();
+	uint32_t child;
 
+	hf_real_ready();
+	child = expect_child();
 	return forked(hf_real.fork(), child);
 }
 
 pid_t hf__Fork(void)
 {
-	uint32_t child = expect_child();
+	uint32_t child;
 
+	hf_real_ready();
 	if (hf_real._Fork == NULL) {
 		errno = ENOSYS;
 		return -1;
 	}
+	child = expect_child();
 	return forked(hf_real._Fork(), child);
 }
 
@@ -115,20 +126,25 @@ int hf_daemon(int nochdir, int noclose)
 
 pid_t hf_forkpty(int *master, char *name, const void *term, const void *size)
 {
-	uint32_t child = expect_child();
+	uint32_t child;
 
+	hf_real_ready();
 	if (hf_real.forkpty == NULL) {
 		errno = ENOSYS;
 		return -1;
 	}
+	child = expect_child();
 	return forked(hf_real.forkpty(master, name, term, size), child);
 }
 
 long hf_raw_fork(long nr, long a, long b, long c, long d, long e, long f)
 {
-	uint32_t child = expect_child();
-	long pid = hf_sys6(nr, a, b, c, d, e, f);
+	uint32_t child;
+	long pid;
 
+	hf_real_ready();
+	child = expect_child();
+	pid = hf_sys6(nr, a, b, c, d, e, f);
 	if (pid < 0)
 		errno = (int)-pid;
 	return forked((pid_t)(pid < 0 ? -1 : pid), child);

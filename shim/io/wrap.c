@@ -156,6 +156,28 @@ bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct socka
 	return true;
 }
 
+/* Hold the connection with this cookie, if its place is still its own. */
+static bool hold(struct hf_wrap *wrap, uint64_t cookie)
+{
+	uint32_t me = hf_family_me();
+
+	if (atomic_load(&wrap->conn.cookie) != cookie)
+		return false;
+	if (hf_hold_join(&wrap->conn, me) && atomic_load(&wrap->conn.cookie) == cookie)
+		return true;
+	hf_hold_undo(&wrap->conn, me);
+	return false;
+}
+
+bool hf_wrap_hold(int fd)
+{
+	uint64_t cookie = cookie_of(fd);
+	uint32_t index;
+	struct hf_wrap *wrap = hf_arena() != NULL ? lookup(cookie, &index) : NULL;
+
+	return wrap != NULL && hf_family_join(hf_runtime.prog) && hold(wrap, cookie);
+}
+
 void hf_wrap_adopt(struct hf_slot *slot, int fd)
 {
 	uint64_t cookie = cookie_of(fd);
@@ -165,8 +187,7 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 	(void)hf_arena_borrow(LAYOUT);
 	atomic_store(&hf_wrap_used, true);
 	wrap = lookup(cookie, &index);
-	if (wrap != NULL && hf_family_join(hf_runtime.prog) && hf_hold_join(&wrap->conn, hf_family_me()) &&
-	    atomic_load(&wrap->conn.cookie) == cookie) {
+	if (wrap != NULL && hf_family_join(hf_runtime.prog) && hold(wrap, cookie)) {
 		attach(slot, index, cookie);
 		atomic_store(&slot->client, wrap->client);
 		atomic_store(&slot->has_role, 1);
@@ -195,13 +216,26 @@ void hf_wrap_claim(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = record_of(slot);
 
+	/* What a thread of the parent was at. */
 	atomic_store(&slot->closed, 0);
+	atomic_store(&slot->waiting, 0);
+	atomic_store(&slot->moved, 0);
 	if (wrap == NULL || hf_wrap_of(slot) == NULL)
 		return;
 	(void)hf_family_join(hf_runtime.prog);
+	if (!hold(wrap, atomic_load(&slot->cookie))) {
+		/* Closed by a thread of the parent while another forked; or forked without our knowledge and left
+		 * alone for so long that the place went to another. */
+		atomic_store(&slot->conn, 0);
+		atomic_store(&slot->wrap, NULL);
+		atomic_store(&slot->fate, EPROTO);
+		atomic_store(&slot->guard, 0);
+		return;
+	}
 	/* Forked while it was broken: the descriptor is of the old connection, and the new one will be the parent's. */
 	if (!wrap->client && hf_resume_broken(wrap)) {
 		(void)hf_hold_leave(&wrap->conn, hf_family_me());
+		hf_hold_done(&wrap->conn, hf_family_me());
 		atomic_store(&slot->conn, 0);
 		atomic_store(&slot->wrap, NULL);
 		atomic_store(&slot->resume, NULL);
@@ -209,16 +243,13 @@ void hf_wrap_claim(struct hf_slot *slot)
 		atomic_store(&slot->guard, 0);
 		return;
 	}
-	if (!hf_hold_join(&wrap->conn, hf_family_me()) ||
-	    atomic_load(&wrap->conn.cookie) != atomic_load(&slot->cookie)) {
-		/* Forked without our knowledge and left alone for so long that the place went to another. */
-		atomic_store(&slot->conn, 0);
-		atomic_store(&slot->wrap, NULL);
-		atomic_store(&slot->fate, EPROTO);
-		atomic_store(&slot->guard, 0);
-		return;
-	}
 	atomic_store(&slot->let_go, 0);
+}
+
+void hf_wrap_leave_to_parent(struct hf_slot *slot)
+{
+	atomic_store(&slot->conn, 0);
+	atomic_store(&slot->wrap, NULL);
 }
 
 uint32_t hf_wrap_expect_child(void)
@@ -262,9 +293,11 @@ void hf_wrap_forget_unheld(void)
 		struct hf_arena_conn *conn = hf_arena_conn(i);
 
 		for (int k = 0; conn != NULL && k < HF_ARENA_HOLDERS; k++)
-			if (atomic_load(&conn->holders[k]) == me && !has_slot(i) &&
-			    hf_hold_leave(conn, me) == HF_LEFT_LAST)
-				atomic_store(&conn->left_at, hf_wrap_now_ms());
+			if (atomic_load(&conn->holders[k]) == me && !has_slot(i)) {
+				if (hf_hold_leave(conn, me) == HF_LEFT_LAST)
+					atomic_store(&conn->left_at, hf_wrap_now_ms());
+				hf_hold_done(conn, me);
+			}
 	}
 }
 
@@ -276,9 +309,29 @@ bool hf_wrap_keep(struct hf_slot *slot, uint64_t now)
 
 	if (wrap == NULL)
 		return true;
+	if (!hf_wrap_stays(slot))
+		return false;
 	/* A keeper looks at least once a beat's time, jitter included. */
 	pace = atomic_load(&wrap->phase) == HF_PHASE_ON ? wrap->session.pace : hf_runtime.config.interval;
 	return hf_hold_keep(&wrap->conn, hf_family_me(), now, pace + pace / 2 + SLACK_MS);
+}
+
+enum hf_left hf_wrap_try_let_go(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = record_of(slot);
+	enum hf_left left;
+
+	if (wrap == NULL || atomic_load(&slot->let_go) != 0)
+		return hf_wrap_let_go(slot);
+	if (hf_hold_expected(&wrap->conn, hf_family_me()))
+		return HF_LEFT_EXPECTED;
+	left = hf_wrap_let_go(slot);
+	if (left != HF_LEFT_DOUBT || atomic_load(&wrap->conn.doubt) != HF_DOUBT_NONE)
+		return left;
+	/* In doubt of a child that was entered at this very moment. */
+	(void)hf_hold_join(&wrap->conn, hf_family_me());
+	atomic_store(&slot->let_go, 0);
+	return HF_LEFT_EXPECTED;
 }
 
 /* How SLOT's process lets go of the connection, once. */
@@ -296,6 +349,15 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot)
 	left = (uint8_t)(hf_hold_leave(&wrap->conn, hf_family_me()) + 1);
 	atomic_store(&slot->let_go, left);
 	return (enum hf_left)(left - 1);
+}
+
+bool hf_wrap_stays(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = record_of(slot);
+
+	return wrap != NULL &&
+	       (atomic_load(&slot->let_go) == 0 ||
+		hf_hold_stays(&wrap->conn, hf_family_me(), atomic_load(&slot->cookie), hf_wrap_now_ms()));
 }
 
 static bool in_use(struct hf_wrap *wrap)
@@ -340,6 +402,8 @@ void hf_wrap_free(struct hf_slot *slot)
 	if (wrap == NULL)
 		return;
 	left = hf_wrap_let_go(slot);
+	if (!hf_wrap_stays(slot))
+		left = HF_LEFT_OTHERS;
 	if (left == HF_LEFT_LAST)
 		hf_resume_bury(slot);
 	hf_resume_free(slot);
@@ -347,10 +411,13 @@ void hf_wrap_free(struct hf_slot *slot)
 	atomic_store(&slot->conn, 0);
 	if (queue != NULL)
 		hf_arena_queue_drop(index, queue, left == HF_LEFT_LAST && !hf_hold_others(&wrap->conn, hf_family_me()));
-	if (left == HF_LEFT_LAST && !in_use(wrap))
-		hf_hold_retire(&wrap->conn, index, hf_family_me());
-	else if (left != HF_LEFT_OTHERS)
+	if (left == HF_LEFT_LAST && !in_use(wrap)) {
+		hf_hold_retire(&wrap->conn, index, hf_family_me(), hf_wrap_now_ms());
+		return;
+	}
+	if (left != HF_LEFT_OTHERS)
 		atomic_store(&wrap->conn.left_at, hf_wrap_now_ms());
+	hf_hold_done(&wrap->conn, hf_family_me());
 }
 
 int hf_wrap_fate(struct hf_slot *slot)
@@ -412,7 +479,7 @@ void hf_wrap_stranded(struct hf_slot *slot, int fd)
 	atomic_store(&slot->fd, fd);
 	if (!atomic_compare_exchange_strong(&slot->fate, &(int){0}, EPROTO))
 		return;
-	atomic_store(&slot->failed, EPROTO);
+	/* Others may have it and know: it is not ended, nobody here watches it, only this process's own calls fail. */
 	atomic_store(&slot->guard, 0);
 	hf_tell_failed(slot, fd, EPROTO);
 }

@@ -128,6 +128,9 @@ bool hf_wrap_marked(int fd);
 bool hf_wrap_known(int fd);
 bool hf_wrap_is_mark(int value);
 
+/* Hold the connection of FD, a marked one that is about to be adopted.  False: its state is not in the arena. */
+bool hf_wrap_hold(int fd);
+
 /* Whether this process has or had wrapped connections: one load for all who need not care otherwise. */
 extern _Atomic bool hf_wrap_used;
 static inline bool hf_wrap_in_use(void)
@@ -144,6 +147,9 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd);
 
 /* After a fork, in the child: SLOT is its own now, and it holds what the parent held. */
 void hf_wrap_claim(struct hf_slot *slot);
+
+/* And SLOT is of a connection that the parent's program has closed and the parent is ending. */
+void hf_wrap_leave_to_parent(struct hf_slot *slot);
 
 /* The errno with which every call on SLOT is to fail, 0 if none; another process may have ended the connection. */
 int hf_wrap_fate(struct hf_slot *slot);

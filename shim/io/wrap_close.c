@@ -152,7 +152,7 @@ static bool buried(struct hf_slot *slot)
 {
 	uint8_t stage = atomic_load(&slot->stage);
 
-	return stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE || hf_wrap_of(slot) == NULL;
+	return stage == HF_STAGE_CLOSED || stage == HF_STAGE_FREE || hf_wrap_of(slot) == NULL || !hf_wrap_stays(slot);
 }
 
 /* Our last words, as far as the kernel takes them; true when it has them all and they have arrived. */
@@ -351,7 +351,7 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		return -1;
 	if (atomic_load(&hf_sys_confined))
 		return part_confined(slot, fd, me);
-	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_let_go(slot) == HF_LEFT_OTHERS)
+	if (hf_hold_others(&wrap->conn, hf_family_me()) && hf_wrap_try_let_go(slot) == HF_LEFT_OTHERS)
 		return -1; /* nothing ends */
 	lingers = linger_of(fd, &seconds);
 	if (lingers && seconds == 0) {
@@ -360,13 +360,16 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	}
 	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
 		return left_to_sleeper(slot, fd);
-	left = hf_wrap_let_go(slot);
+	left = hf_wrap_try_let_go(slot);
 	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
 	hf_turn_end(&wrap->rx_turn);
-	if (settled < 0)
+	if (settled < 0 && left != HF_LEFT_EXPECTED)
 		say_abort(slot, fd, me);
-	else if (left == HF_LEFT_DOUBT)
+	else if (settled >= 0 && (left == HF_LEFT_DOUBT || left == HF_LEFT_EXPECTED))
 		say_may_end(slot, fd, me);
+	/* Whether this is the end will soon be known, and the last word be said then. */
+	if (left == HF_LEFT_EXPECTED && settled > 0)
+		settled = 0;
 	/* The kernel would wait for what it has, but not for what waits here for the handshake. */
 	if (settled == 0 && lingers && atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed)
 		return -1;
@@ -379,21 +382,23 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_watchdog();
+	enum hf_left left;
 	int settled = 0;
 
-	if (wrap == NULL || hf_wrap_fate(slot) != 0)
+	if (wrap == NULL || !hf_wrap_stays(slot) || hf_wrap_fate(slot) != 0)
 		return true;
+	left = hf_wrap_try_let_go(slot);
 	/* Somebody it was handed to has come forward: it is theirs. */
-	if (hf_hold_others(&wrap->conn, hf_family_me()))
+	if (left != HF_LEFT_EXPECTED && hf_hold_others(&wrap->conn, hf_family_me()))
 		return true;
 	/* As in hf_wrap_tend(). */
 	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
-		settled = settle(slot, fd, me, hf_wrap_let_go(slot) == HF_LEFT_LAST);
+		settled = hf_wrap_stays(slot) ? settle(slot, fd, me, left == HF_LEFT_LAST) : 1;
 		hf_turn_end(&wrap->rx_turn);
 	}
 	atomic_store(&slot->tended, 0);
-	return settled != 0;
+	return settled != 0 && left != HF_LEFT_EXPECTED;
 }
 
 static bool closes_on_exec(int fd)
@@ -439,17 +444,57 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 static void meet_unknown(int fd, void *arg)
 {
 	(void)arg;
-	if (HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_UNKNOWN && hf_wrap_marked(fd))
+	/* One whose state is gone has been ended by the parent. */
+	if (HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_UNKNOWN && hf_wrap_marked(fd) && hf_wrap_hold(fd))
 		(void)hf_adopt_unknown(fd, hf_fdmap_get(fd));
 }
 
-/* The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. */
+/* What SLOT's process has to do yet at its end, or at that of its image. False: nothing, it need not be waited for. */
+static bool end_one(struct hf_slot *slot, bool exec, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int fd = atomic_load(&slot->fd), seconds;
+	enum hf_left left = HF_LEFT_DOUBT;
+
+	if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != atomic_load(hf_proc_epoch) ||
+	    hf_wrap_fate(slot) != 0)
+		return false;
+	if (exec && survives_exec(slot, fd))
+		return false; /* it lives on */
+	if (linger_of(fd, &seconds) && seconds == 0) {
+		/* The program wants a reset. */
+		if (!hf_hold_others(&wrap->conn, hf_family_me()))
+			say_abort(slot, fd, me);
+		return false;
+	}
+	if (atomic_load(&hf_sys_confined)) {
+		(void)part_confined(slot, fd, me);
+		return false;
+	}
+	/* Never act on what the number has come to stand for. */
+	if (!hf_same_socket(fd, slot))
+		return false;
+	/* An exec may fail, and the connection live on: then nothing final has been said. */
+	if (!exec)
+		left = hf_wrap_try_let_go(slot);
+	if (left == HF_LEFT_EXPECTED)
+		return true;
+	return !hf_hold_others(&wrap->conn, hf_family_me()) && !end_step(slot, fd, me, left == HF_LEFT_LAST);
+}
+
+/*
+ * The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. What
+ * others have is not its business unless they die: of many that wait here each may have many of these, and to ask each
+ * time who lives would keep the machine busy, and whoever lives from forking.
+ */
 static void end_all(bool exec)
 {
+	enum { ROUNDS = 16 };
 	const struct timespec moment = {0, 1000000};
 	uint64_t deadline = hf_wrap_now_ms() + hf_runtime.config.linger;
-	uint32_t epoch = atomic_load(hf_proc_epoch), me = hf_turn_me();
-	bool waiting;
+	uint32_t me = hf_turn_me();
+	bool waiting, over, all = true;
+	int round = 0;
 
 	if (hf_family_forked())
 		(void)hf_each_fd(meet_unknown, NULL);
@@ -457,38 +502,15 @@ static void end_all(bool exec)
 		waiting = false;
 		for (uint32_t i = 0; i < hf_slot_end(); i++) {
 			struct hf_slot *slot = hf_slot_at(i);
-			struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
-			int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
-			bool last = false;
-			int seconds;
 
-			if (wrap == NULL || buried(slot) || atomic_load(&slot->epoch) != epoch ||
-			    hf_wrap_fate(slot) != 0)
-				continue;
-			if (exec && survives_exec(slot, fd))
-				continue; /* it lives on */
-			if (linger_of(fd, &seconds) && seconds == 0) {
-				/* The program wants a reset. */
-				if (!hf_hold_others(&wrap->conn, hf_family_me()))
-					say_abort(slot, fd, me);
-				continue;
-			}
-			if (atomic_load(&hf_sys_confined)) {
-				(void)part_confined(slot, fd, me);
-				continue;
-			}
-			/* Never act on what the number has come to stand for. */
-			if (!hf_same_socket(fd, slot))
-				continue;
-			/* An exec may fail, and the connection live on: then nothing final has been said. */
-			if (!exec)
-				last = hf_wrap_let_go(slot) == HF_LEFT_LAST;
-			if (!hf_hold_others(&wrap->conn, hf_family_me()))
-				waiting = !end_step(slot, fd, me, last) || waiting;
+			if (slot != NULL && (all || atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1))
+				waiting = end_one(slot, exec, me) || waiting;
 		}
 		if (waiting)
 			hf_sys_nanosleep(&moment, NULL);
-	} while (waiting && hf_wrap_now_ms() < deadline);
+		over = !waiting && all;
+		all = !waiting || ++round % ROUNDS == 0; /* and once more before we go */
+	} while (!over && hf_wrap_now_ms() < deadline);
 }
 
 void hf_wrap_exit(void)

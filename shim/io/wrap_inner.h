@@ -38,7 +38,14 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot);
 /* The connection is plain from here on: hf_wrap_marked() is false again. */
 void hf_wrap_unmark(int fd);
 
-/* SLOT is wrapped and its state is out of reach: fail-stop. */
+/* The same, but not while a child is being forked that may have it or not: HF_LEFT_EXPECTED, ask again. */
+enum hf_left hf_wrap_try_let_go(struct hf_slot *slot);
+
+/* Whether SLOT's place in the arena is still its own, and remains so for now: after it has been let go of, to be asked
+ * before it is touched. */
+bool hf_wrap_stays(struct hf_slot *slot);
+
+/* SLOT is wrapped and its state is out of reach: every call of this process's fails, the connection is left alone. */
 void hf_wrap_stranded(struct hf_slot *slot, int fd);
 
 /* Fail-stop: every later call gives ERROR, the watchdog ends the connection and tells. */

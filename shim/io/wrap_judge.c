@@ -187,7 +187,8 @@ static void judge_half_close(struct hf_wrap *wrap, uint64_t now, const struct hf
 	if (policy->half_close_timeout == 0)
 		return;
 	since = session->moved_at > wrap->half_since ? session->moved_at : wrap->half_since;
-	if (now - since < policy->half_close_timeout) {
+	/* Another thread may have moved bytes since this look began. */
+	if (since >= now || now - since < policy->half_close_timeout) {
 		wrap->half_told = false;
 		earlier(ruling, since + policy->half_close_timeout, now);
 	} else if (!wrap->half_told) {

@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
-enum { INDEX_MASK = (1 << HF_ARENA_INDEX_BITS) - 1 };
+enum { INDEX_MASK = (1 << HF_ARENA_INDEX_BITS) - 1, HANDLE_MASK = 0x7fffffff };
+_Static_assert((HANDLE_MASK & HF_HOLDER_LEAVING) == 0, "that bit says more of a holder");
 
 _Atomic uint32_t hf_family_self;
 static _Atomic uint64_t own_ns;
@@ -82,11 +83,31 @@ bool hf_family_lives(uint32_t handle)
 	return pid == 0 || !same_ns(entry) || !process_gone((int)(pid < 0 ? -(unsigned)pid : (unsigned)pid));
 }
 
+static _Atomic uint32_t *sorting_of(uint32_t handle, uint32_t *bit)
+{
+	uint32_t index = handle & INDEX_MASK;
+
+	*bit = 1U << index % 32;
+	return &hf_arena()->sorting[index / 32];
+}
+
+static void set_sorting(uint32_t handle, bool on)
+{
+	uint32_t bit;
+	_Atomic uint32_t *word = sorting_of(handle, &bit);
+
+	if (on)
+		atomic_fetch_or(word, bit);
+	else
+		atomic_fetch_and(word, ~bit);
+}
+
 bool hf_family_expected(uint32_t handle)
 {
 	struct hf_arena_proc *entry = entry_of(handle);
+	uint32_t bit;
 
-	return entry != NULL && atomic_load(&entry->pid) < 0;
+	return entry != NULL && (atomic_load(&entry->pid) < 0 || (atomic_load(sorting_of(handle, &bit)) & bit) != 0);
 }
 
 bool hf_family_thread_lives(uint32_t index, int tid)
@@ -116,18 +137,24 @@ static uint32_t take_entry(void)
 		uint32_t index = atomic_fetch_add(&head->proc_hint, 1) & INDEX_MASK;
 		struct hf_arena_proc *entry = &head->procs[index];
 		uint32_t old = atomic_load(&entry->handle), handle;
+		int pid = atomic_load(&entry->pid);
 
 		if (index == 0 || (old != 0 && hf_family_lives(old)))
 			continue;
 		/* What an entry was called last stays in it when it is free: its generation goes on. */
-		handle = (old & ~(uint32_t)INDEX_MASK) + (1U << HF_ARENA_INDEX_BITS);
+		handle = ((old & ~(uint32_t)INDEX_MASK) + (1U << HF_ARENA_INDEX_BITS)) & HANDLE_MASK;
 		if (handle == 0)
 			handle = 1U << HF_ARENA_INDEX_BITS;
 		handle |= index;
+		/* First whose it was, then the name: with the pid of a process that is gone the new one would seem to
+		 * be gone as well, and another could take the entry once more.  A free one has none. */
+		if ((old & INDEX_MASK) != 0 && !atomic_compare_exchange_strong(&entry->pid, &pid, -hf_sys_getpid()))
+			continue;
 		if (!atomic_compare_exchange_strong(&entry->handle, &old, handle))
 			continue;
 		atomic_store(&entry->pid, 0);
 		atomic_store(&entry->pid_ns, 0);
+		set_sorting(handle, false);
 		memset(entry->prog, 0, sizeof(entry->prog));
 		return handle;
 	}
@@ -171,6 +198,7 @@ uint32_t hf_family_expect(void)
 		return 0;
 	memcpy(entry->prog, mine->prog, sizeof(entry->prog));
 	atomic_store(&entry->pid_ns, atomic_load(&own_ns));
+	set_sorting(child, true);
 	atomic_store(&entry->pid, -hf_sys_getpid());
 	return child;
 }
@@ -188,6 +216,7 @@ void hf_family_forked_parent(uint32_t child, int pid)
 		return;
 	}
 	/* No process will ever be this: gone at once. */
+	atomic_store(&entry->pid, 0);
 	(void)atomic_compare_exchange_strong(&entry->handle, &child, child & ~(uint32_t)INDEX_MASK);
 }
 
@@ -201,7 +230,7 @@ void hf_family_succeed(void)
 		uint32_t handle = atomic_load(&entry->handle);
 
 		if ((handle & INDEX_MASK) == i && handle != hf_family_me() && atomic_load(&entry->pid) == pid &&
-		    same_ns(entry))
+		    same_ns(entry) && atomic_compare_exchange_strong(&entry->pid, &(int){pid}, 0))
 			(void)atomic_compare_exchange_strong(&entry->handle, &handle, handle & ~(uint32_t)INDEX_MASK);
 	}
 }
@@ -219,4 +248,12 @@ void hf_family_forked_child(uint32_t child)
 	atomic_store(&hf_family_self, child);
 	if (child != 0)
 		fill(child, NULL);
+}
+
+void hf_family_sorted(uint32_t child)
+{
+	struct hf_arena_proc *entry = entry_of(child);
+
+	if (entry != NULL && atomic_load(&entry->handle) == child)
+		set_sorting(child, false);
 }

@@ -34,6 +34,10 @@ uint32_t hf_family_expect(void);
 void hf_family_forked_parent(uint32_t child, int pid);
 void hf_family_forked_child(uint32_t child);
 
+/* CHILD knows which connections it has: said by itself, or by its parent if that is certain at once. Until then it may
+ * hold some in the arena of which it has no descriptor: a thread of the parent closed them while another forked. */
+void hf_family_sorted(uint32_t child);
+
 /* Whether this process was forked from one that had the library. */
 bool hf_family_forked(void);
 
@@ -43,7 +47,7 @@ void hf_family_succeed(void);
 /* Whether the process of HANDLE lives, as far as can be told. */
 bool hf_family_lives(uint32_t handle);
 
-/* Whether HANDLE is of a child that is being forked at this moment: what it will have open is not certain. */
+/* Whether HANDLE is of a child that is being forked, or has not sorted out yet what it has open. */
 bool hf_family_expected(uint32_t handle);
 
 /* Whether thread TID of the process in entry INDEX (0: any of this pid namespace) lives, as far as can be told. */

@@ -177,9 +177,9 @@ static void drain(struct hf_slot *slot, int fd, uint64_t now)
 			return;
 		}
 	}
-	hf_keep_end(slot);
 	hf_watch_schedule(slot, now + AGAIN_MS);
-	hf_watch_closed(slot);
+	if (hf_keep_end(slot))
+		hf_watch_closed(slot);
 }
 
 /* The peer does not speak holdfast: from here on the connection is like any other, or a new one on the same socket. */

@@ -5,6 +5,7 @@
  *   wrap_foreign exec N NUMBER PROGRAM   connects, forks; the child executes PROGRAM with the connection as NUMBER;
  * N=1: the parent goes on, N=0: it has closed it before wrap_foreign spawn PROGRAM           as descriptors 0 and 1, by
  * posix_spawn wrap_foreign pass PATH               connects, sends the connection to whoever listens at PATH
+ *   wrap_foreign lend PATH               the same, and goes on with it when the other has ended
  *   wrap_foreign take PATH               listens there, receives, reads what comes
  * All but peer read the port from the environment.
  */
@@ -82,7 +83,7 @@ static struct sockaddr_un at(const char *path)
 	return a;
 }
 
-static void pass(const char *path)
+static void pass(const char *path, bool goes_on)
 {
 	struct sockaddr_un a = at(path);
 	int fd = dial(port()), over = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -101,6 +102,12 @@ static void pass(const char *path)
 	MUST(sendmsg(over, &msg, 0));
 	say("passed\n");
 	MUST(read(over, &byte, 1));
+	if (goes_on) {
+		say("then %zd\n", read(over, &byte, 1));
+		exchange("after", fd);
+		settle();
+		exchange("later", fd);
+	}
 	close(fd);
 }
 
@@ -119,10 +126,10 @@ static void take(const char *path)
 	MUST(recvmsg(over, &msg, 0));
 	if (CMSG_FIRSTHDR(&msg))
 		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof fd);
-	MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
 	errno = 0;
-	ssize_t n = read(fd, buf, sizeof buf);
+	ssize_t n = recv(fd, buf, sizeof buf, MSG_DONTWAIT); /* O_NONBLOCK would be the lender's too */
 	say("taken: read %s\n", n >= 0 ? "bytes" : strerrorname_np(errno));
+	settle();
 	MUST(write(over, "", 1));
 }
 
@@ -137,7 +144,9 @@ int main(int argc, char **argv)
 	else if (argc == 3 && !strcmp(argv[1], "spawn"))
 		spawn_static(argv[2]);
 	else if (argc == 3 && !strcmp(argv[1], "pass"))
-		pass(argv[2]);
+		pass(argv[2], false);
+	else if (argc == 3 && !strcmp(argv[1], "lend"))
+		pass(argv[2], true);
 	else if (argc == 3 && (!strcmp(argv[1], "take")))
 		take(argv[2]);
 	else

@@ -371,6 +371,62 @@ static void fork_in_thread(void)
 	}
 }
 
+static _Atomic int busy;
+
+static void *hurried(void *arg)
+{
+	struct job *job = arg;
+	char c[64], d[64];
+
+	for (int i = 0; i < 250; i++) {
+		int s[2], on = 1;
+		pair(s);
+		MUST(setsockopt(s[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
+		memset(c, i & 127, sizeof c);
+		if (write(s[0], c, sizeof c) != sizeof c || read_full(s[1], d, sizeof d) != sizeof d ||
+		    memcmp(c, d, sizeof c) != 0)
+			job->digest++;
+		close(s[0]);
+		if (read(s[1], d, 1) != 0)
+			job->digest++;
+		close(s[1]);
+		job->n++;
+	}
+	busy--;
+	return NULL;
+}
+
+/* Forks as fast as it can while others open and close: whatever a child gets to see of it, they notice nothing. */
+static void fork_storm(void)
+{
+	pthread_t t[3];
+	struct job job[3];
+	int status, live = 0, forks = 0, odd = 0;
+
+	memset(job, 0, sizeof job);
+	busy = 3;
+	for (int i = 0; i < 3; i++)
+		MUST(-pthread_create(&t[i], NULL, hurried, &job[i]));
+	while (busy > 0 || live > 0) {
+		if (busy > 0 && live < 6) {
+			if (MUST(fork()) == 0) {
+				nap(forks % 4 ? 1 : 20);
+				exit(0);
+			}
+			forks++, live++;
+			continue;
+		}
+		MUST(waitpid(-1, &status, 0));
+		odd += status != 0;
+		live--;
+	}
+	for (int i = 0; i < 3; i++) {
+		pthread_join(t[i], NULL);
+		say("%ld connections, %llu wrong\n", job[i].n, (unsigned long long)job[i].digest);
+	}
+	say("%s, %d odd\n", forks > 20 ? "forked" : "hardly forked", odd);
+}
+
 /* The kernel's own call, past any library in between. */
 static long bare(long number, long a, const void *b, long c, long d)
 {
@@ -480,6 +536,7 @@ int main(int argc, char **argv)
 		{"only_main_leaves", only_main_leaves},
 		{"signals", signals},
 		{"fork_in_thread", fork_in_thread},
+		{"fork_storm", fork_storm},
 		{"late_reader", late_reader},
 		{NULL, NULL},
 	};

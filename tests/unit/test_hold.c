@@ -32,6 +32,7 @@ static uint32_t living(void)
 
 	CHECK(handle != 0);
 	hf_family_forked_parent(handle, getppid());
+	hf_family_sorted(handle);
 	return handle;
 }
 
@@ -74,13 +75,62 @@ static void late_child(void)
 	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
 	child = living();
 	CHECK(hf_hold_join(conn, child));
-	hf_hold_retire(conn, place, me);
+	hf_hold_retire(conn, place, me, 1);
 	CHECK(atomic_load(&conn->cookie) == 1 && hf_arena_find(1) == place);
 	CHECK(hf_hold_join(conn, child) && hf_hold_leave(conn, child) == HF_LEFT_LAST);
-	hf_hold_retire(conn, place, child);
+	hf_hold_retire(conn, place, child, 2);
 	CHECK(atomic_load(&conn->cookie) == 0);
 	/* Given back: nobody can join any more. */
 	CHECK(hf_arena_find(1) == HF_CONN_NONE);
+}
+
+/* Who has let go may still be at its end of it: nobody else gives it back under its feet. */
+static void last_words(void)
+{
+	uint32_t child;
+
+	begin();
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	/* Forked in this very moment, and gone again. */
+	child = living();
+	CHECK(hf_hold_join(conn, child) && !hf_hold_others(conn, child));
+	CHECK(hf_hold_leave(conn, child) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, child, 1000);
+	CHECK(atomic_load(&conn->cookie) == 1 && atomic_load(&conn->left_at) == 1000);
+	hf_hold_retire(conn, place, me, 2000);
+	CHECK(atomic_load(&conn->cookie) == 0);
+}
+
+/* Handed the same connection again while its last words are on their way: that is not over with them. */
+static void again(void)
+{
+	begin();
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	CHECK(hf_hold_join(conn, me));
+	hf_hold_retire(conn, place, me, 1000);
+	CHECK(atomic_load(&conn->cookie) == 1 && atomic_load(&conn->left_at) == 0 && hf_hold_others(conn, 0));
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, me, 2000);
+	CHECK(atomic_load(&conn->cookie) == 0);
+}
+
+/* Entered before the fork, and then it turns out that a thread had closed it. */
+static void not_there(void)
+{
+	uint32_t child;
+
+	begin();
+	child = hf_family_expect();
+	CHECK(hf_hold_join(conn, child) && hf_hold_expected(conn, me) && !hf_hold_expected(conn, child));
+	hf_family_forked_parent(child, getppid());
+	CHECK(hf_hold_expected(conn, me) && hf_hold_others(conn, me));
+	hf_hold_undo(conn, child);
+	hf_family_sorted(child);
+	CHECK(!hf_hold_expected(conn, me) && !hf_hold_others(conn, me));
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	/* What it does have counts when it has said so. */
+	CHECK(hf_hold_join(conn, me) && hf_hold_join(conn, child));
+	CHECK(!hf_hold_expected(conn, me) && hf_hold_leave(conn, me) == HF_LEFT_OTHERS);
 }
 
 static void doubt(void)
@@ -100,6 +150,7 @@ static void doubt(void)
 	CHECK(hf_hold_join(conn, 0) && atomic_load(&conn->doubt) == HF_DOUBT_MANY);
 	CHECK(hf_hold_leave(conn, 0) == HF_LEFT_DOUBT);
 	atomic_store(&conn->doubt, HF_DOUBT_NONE);
+	hf_hold_done(conn, me);
 	/* More than there is room for. */
 	for (int i = 0; i <= HF_ARENA_HOLDERS; i++) {
 		many[i] = living();
@@ -118,6 +169,7 @@ static void places_of_the_dead(void)
 
 	begin();
 	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_done(conn, me);
 	for (int i = 0; i < HF_ARENA_HOLDERS; i++)
 		CHECK(hf_hold_join(conn, many[i] = living()));
 	for (int round = 0; round < 100; round++) {
@@ -148,6 +200,7 @@ static void all_at_once(uint32_t processes, int rounds)
 
 	begin();
 	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_done(conn, me);
 	for (uint32_t p = 0; p < processes; p++) {
 		handles[p] = living();
 		children[p] = fork();
@@ -230,6 +283,47 @@ static bool given(void)
 	return atomic_load(&conn->cookie) == 0;
 }
 
+/* Whoever lets go makes room for others, and is safe at its end of it all the same. */
+static void crowded(void)
+{
+	uint32_t many[HF_ARENA_HOLDERS - 1], child, lost = 0;
+	const uint64_t age = 60000;
+
+	begin();
+	for (int i = 0; i < HF_ARENA_HOLDERS - 1; i++) {
+		many[i] = living();
+		CHECK(hf_hold_join(conn, many[i]) && hf_hold_leave(conn, many[i]) == HF_LEFT_OTHERS);
+	}
+	child = living();
+	CHECK(hf_hold_join(conn, child) && hf_hold_others(conn, me) && atomic_load(&conn->doubt) == HF_DOUBT_NONE);
+	for (int i = 0; i < HF_ARENA_HOLDERS - 1; i++) {
+		bool there = false;
+
+		for (int k = 0; k < HF_ARENA_HOLDERS; k++)
+			there = there || atomic_load(&conn->holders[k]) == (many[i] | HF_HOLDER_LEAVING);
+		if (there)
+			hf_hold_done(conn, many[i]);
+		else
+			lost = many[i];
+	}
+	CHECK(lost != 0 && hf_hold_leave(conn, child) == HF_LEFT_OTHERS);
+	hf_hold_done(conn, child);
+	CHECK(hf_hold_leave(conn, me) == HF_LEFT_LAST);
+	hf_hold_retire(conn, place, me, 1000);
+	CHECK(atomic_load(&conn->cookie) == 1 && atomic_load(&conn->left_at) == 1000);
+	/* As long as it comes back to it. */
+	CHECK(hf_hold_stays(conn, lost, 1, 60000));
+	hf_hold_sweep(1000 + age, age, in_use);
+	CHECK(atomic_load(&conn->cookie) == 1);
+	hf_hold_sweep(1000 + 2 * age, age, in_use);
+	CHECK(atomic_load(&conn->cookie) == 0);
+	CHECK(!hf_hold_stays(conn, lost, 1, 200000));
+	/* Another's by now: that is not touched. */
+	atomic_store(&conn->cookie, 2);
+	atomic_store(&conn->crowded_at, 0);
+	CHECK(!hf_hold_stays(conn, lost, 1, 200001) && atomic_load(&conn->crowded_at) == 0);
+}
+
 static void swept(void)
 {
 	const uint64_t age = 1000;
@@ -243,6 +337,9 @@ static void swept(void)
 	other = living();
 	CHECK(hf_hold_join(conn, other) && hf_hold_leave(conn, me) == HF_LEFT_OTHERS);
 	dies(other);
+	hf_hold_sweep(55000, age, in_use);
+	CHECK(!given() && atomic_load(&conn->left_at) == 0);
+	hf_hold_done(conn, me);
 	hf_hold_sweep(60000, age, in_use);
 	CHECK(!given() && atomic_load(&conn->left_at) == 60000);
 	hf_hold_sweep(60999, age, in_use);
@@ -305,6 +402,10 @@ static void hostile(void)
 	}
 IN_CHILD(last)
 IN_CHILD(late_child)
+IN_CHILD(last_words)
+IN_CHILD(not_there)
+IN_CHILD(crowded)
+IN_CHILD(again)
 IN_CHILD(doubt)
 IN_CHILD(places_of_the_dead)
 IN_CHILD(two_at_once)
@@ -319,6 +420,8 @@ int main(void)
 		cmocka_unit_test(last_),        cmocka_unit_test(doubt_),        cmocka_unit_test(places_of_the_dead_),
 		cmocka_unit_test(two_at_once_), cmocka_unit_test(many_at_once_), cmocka_unit_test(keeper_),
 		cmocka_unit_test(swept_),       cmocka_unit_test(hostile_),      cmocka_unit_test(late_child_),
+		cmocka_unit_test(last_words_),  cmocka_unit_test(not_there_),    cmocka_unit_test(crowded_),
+		cmocka_unit_test(again_),
 	};
 
 	return cmocka_run_group_tests_name("hold", tests, NULL, NULL);
