@@ -218,7 +218,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 		return -1;
 	/* Reset, and the program has collected the error: what we still have to say nobody will take. */
 	if (state_of(fd) == TCP_CLOSE)
-		return !wrap->rx.fin && !wrap->rx.bye && hf_resume_lost(slot, ECONNRESET) ? 0 : -1;
+		return hf_resume_lost(slot, ECONNRESET) ? 0 : -1;
 	if (peer_ended(fd) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return 0;
 	if (peer_ended(fd)) {
