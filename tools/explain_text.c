@@ -205,6 +205,8 @@ void hf_explain(FILE *out, const struct hf_snapshot *snapshot, const struct hf_s
 	fputs("\nTimers\n", out);
 	hf_view_timers(view, timers);
 	for (int i = 0; i < HF_TIMERS; i++) {
+		if (i == HF_TIMER_RESUME && !timers[i].runs)
+			continue; /* nothing is to be resumed */
 		fprintf(out, "  %s: ", hf_timer_name((enum hf_timer_kind)i));
 		hf_explain_timer(out, view, (enum hf_timer_kind)i, &timers[i], snapshot->now);
 		fputc('\n', out);
@@ -270,6 +272,8 @@ static void put_timers(FILE *out, const struct hf_arena_view *view, uint64_t now
 	hf_view_timers(view, timers);
 	fputs(",\"timers\":[", out);
 	for (int i = 0; i < HF_TIMERS; i++) {
+		if (i == HF_TIMER_RESUME && !timers[i].runs)
+			continue;
 		fprintf(out, "%s{\"name\":\"%s\",\"length_ms\":%" PRIu32 ",\"runs\":%s,\"action\":\"%s\"",
 			i > 0 ? "," : "", hf_timer_name((enum hf_timer_kind)i), timers[i].length,
 			timers[i].runs ? "true" : "false", timers[i].ends ? "abort" : "report");
