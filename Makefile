@@ -152,6 +152,12 @@ torture: torture-programs ## make every system call of the library fail in turn 
 check-suites: all ## run whole test suites of others (CPython, libuv, perl, node) with and without the library (20 minutes)
 	@HF_SUITES_ALL=1 HF_TEST_LIMIT=1500 tests/run suites
 
+SOAK_OUTAGES ?= 1000
+soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGES)
+	@$(MAKE) --no-print-directory programs
+	COUNT=$(SOAK_OUTAGES) tests/wrap/outages.test
+	LONG=1 tests/wrap/resume.test
+
 bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a first look)
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory all $(BENCH)

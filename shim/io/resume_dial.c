@@ -147,8 +147,9 @@ static uint64_t answered(struct hf_slot *slot, int fd, uint64_t now, const struc
 }
 
 /*
- * Our HELLO came behind the acknowledgement that ended the kernel's handshake, which was all there was when the server's
- * accept(2) looked: so it was taken for a new connection, and refused as that.  It says nothing of the session.
+ * Our HELLO came behind the acknowledgement that ended the kernel's handshake, which was all there was when the
+ * server's accept(2) looked: so it was taken for a new connection, and refused as that.  It says nothing of the
+ * session.
  */
 static bool mistaken(const struct hf_resume *resume, const uint8_t *in, size_t size)
 {

@@ -181,6 +181,8 @@ static inline int stream_read(struct stream *s, int flags)
 /* One write. 1: something went, 0: not now, -1: failure. */
 static inline int stream_write(struct stream *s, int flags)
 {
+	/* So much thread-local storage that a stray errno on the library's own thread, which has next to none
+	 * (watch/thread.h), ends the program. */
 	static _Thread_local unsigned char buf[PIECE];
 	uint64_t size = allowed(s) - s->sent;
 	ssize_t n;

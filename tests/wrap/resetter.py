@@ -4,7 +4,7 @@
 usage: resetter.py PORT SEED COUNT SECONDS PID
 
 SECONDS is the mean time between two.  ss -K (sock_destroy, CONFIG_INET_DIAG_DESTROY) ends a socket with an error and
-resets its peer.  Only connections that are past their handshake: more than 400 bytes went each way.  Prints how many.
+resets its peer.  Only connections that are past their handshake: more than a HELLO went each way.  Prints how many.
 """
 import os
 import random
@@ -22,8 +22,8 @@ def ripe(port):
     lines = ss("-Htin", "state", "established", "dport", "=", f":{port}").split("\n")
     for about, info in zip(lines[::2], lines[1::2]):
         client = re.search(rf"127\.0\.0\.1:(\d+)\s+127\.0\.0\.1:{port}", about)
-        moved = [re.search(rf"bytes_{way}:(\d+)", info) for way in ("sent", "received")]
-        if client and all(m and int(m[1]) > 400 for m in moved):
+        sent, received = (re.search(rf"bytes_{way}:(\d+)", info) for way in ("sent", "received"))
+        if client and sent and received and int(sent[1]) > 300 and int(received[1]) > 300:
             yield client[1]
 
 
