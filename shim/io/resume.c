@@ -102,6 +102,11 @@ bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	int outq = 0;
 
+	/* Closed, and the last word has arrived: whatever may still come is for nobody. */
+	if (atomic_load(&slot->draining) != 0 && wrap->tx.bye && wrap->tx.owed_size == 0 &&
+	    hf_resume_backlog(slot, wrap) == 0 && hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 &&
+	    outq == 0)
+		return true;
 	/* Its program has gone too, or will take no more. */
 	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || atomic_load(&slot->draining) != 0))
 		return true;

@@ -162,9 +162,16 @@ bool hf_resume_take(int fd)
 	if (got != (long)sizeof(in))
 		return false;
 	slot = slot_named(name);
-	if (slot != NULL ? !hf_resume_genuine(hf_wrap_of(slot), in) || !hand_over(fd, slot)
-			 : !tell_over(fd, name, in) && !hf_resume_pass(fd, name, in))
+	if (slot != NULL && !hf_resume_genuine(hf_wrap_of(slot), in)) {
 		refuse(fd, in);
+	} else if (slot != NULL && !hand_over(fd, slot)) {
+		/* Over in this very moment. */
+		hf_resume_bury(slot);
+		if (!tell_over(fd, name, in))
+			refuse(fd, in);
+	} else if (slot == NULL && !tell_over(fd, name, in) && !hf_resume_pass(fd, name, in)) {
+		refuse(fd, in);
+	}
 	hf_sys_close(fd);
 	return true;
 }

@@ -516,6 +516,13 @@ static void end_all(bool exec)
 void hf_wrap_exit(void)
 {
 	end_all(false);
+	/* Peers that have missed the last acknowledgement may ask others of the family. */
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot *slot = hf_slot_at(i);
+
+		if (slot != NULL && atomic_load(&slot->let_go) == HF_LEFT_LAST + 1)
+			hf_resume_bury(slot);
+	}
 }
 
 void hf_wrap_before_exec(void)

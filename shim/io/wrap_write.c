@@ -273,6 +273,7 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 /* No room to keep what would be sent: the peer's kernel must take some first. */
 static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 {
+	const struct timespec moment = {0, 100000};
 	struct timeval limit = {0, 0};
 	socklen_t len = sizeof(limit);
 	uint64_t now;
@@ -289,7 +290,7 @@ static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 		if (now - *since >= (uint64_t)limit.tv_sec * 1000000 + (uint64_t)limit.tv_usec)
 			return 0;
 	}
-	return hf_real.poll(NULL, 0, 1) < 0 ? -1 : 1;
+	return hf_real.ppoll(NULL, 0, &moment, NULL) < 0 ? -1 : 1;
 }
 
 /* One step of write_kept().  1: go on; 0: full; -1: errno. */
