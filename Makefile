@@ -138,7 +138,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab, -wrap, -torture (-suites: see below)
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab, -wrap, -outages, -torture (-suites: see below)
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
@@ -155,7 +155,7 @@ check-suites: all ## run whole test suites of others (CPython, libuv, perl, node
 SOAK_OUTAGES ?= 1000
 soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGES)
 	@$(MAKE) --no-print-directory programs
-	COUNT=$(SOAK_OUTAGES) tests/wrap/outages.test
+	COUNT=$(SOAK_OUTAGES) tests/outages/outages.test
 	LONG=1 tests/wrap/resume.test
 
 bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a first look)

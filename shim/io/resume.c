@@ -18,6 +18,8 @@
 
 _Atomic uint32_t hf_resume_inboxes, hf_resume_count;
 
+enum { MOST_BROKEN = 4096 }; /* at a time: each keeps its ring and what it has drained */
+
 static void *map(size_t size)
 {
 	void *room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -136,7 +138,7 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 		return false;
 	if (hf_resume_broken(wrap))
 		return true;
-	if (!possible(slot, wrap) || (error == 0 && (wrap->session.peer_state & HF_BEAT_MAY_END) != 0))
+	if (atomic_load(&hf_resume_count) >= MOST_BROKEN || !possible(slot, wrap) || (error == 0 && (wrap->session.peer_state & HF_BEAT_MAY_END) != 0))
 		return false;
 	if (atomic_load(&wrap->broken) == 0) {
 		(void)hf_sys_getsockopt(atomic_load(&slot->fd), SOL_SOCKET, SO_SNDTIMEO, &limit, &len);
