@@ -149,6 +149,7 @@ bool hf_resume_take(int fd)
 	enum { PATIENCE_MS = 50 };
 	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
+	bool done = false;
 	long got = first_bytes(fd, in);
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
@@ -162,16 +163,14 @@ bool hf_resume_take(int fd)
 	if (got != (long)sizeof(in))
 		return false;
 	slot = slot_named(name);
-	if (slot != NULL && !hf_resume_genuine(hf_wrap_of(slot), in)) {
-		refuse(fd, in);
-	} else if (slot != NULL && !hand_over(fd, slot)) {
-		/* Over in this very moment. */
-		hf_resume_bury(slot);
-		if (!tell_over(fd, name, in))
-			refuse(fd, in);
-	} else if (slot == NULL && !tell_over(fd, name, in) && !hf_resume_pass(fd, name, in)) {
-		refuse(fd, in);
+	if (slot == NULL)
+		done = tell_over(fd, name, in) || hf_resume_pass(fd, name, in);
+	else if (hf_resume_genuine(hf_wrap_of(slot), in) && !(done = hand_over(fd, slot))) {
+		hf_resume_bury(slot); /* over in this very moment */
+		done = tell_over(fd, name, in);
 	}
+	if (!done)
+		refuse(fd, in);
 	hf_sys_close(fd);
 	return true;
 }

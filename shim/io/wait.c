@@ -98,7 +98,7 @@ void hf_quiet_end(const struct hf_quiet *quiet)
 /* The path is gone: what has come over it can be read, everything else is a pause. */
 static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause)
 {
-	short ready = hf_wrap_look(slot, fd) == HF_LOOK_READY ? HF_READABLE & events : 0;
+	short ready = hf_wrap_look(slot, fd) == HF_LOOK_READY ? (short)(HF_READABLE & events) : 0;
 
 	if (ready == 0)
 		*pause = true; /* the kernel, whose connection is none, says at once that it is ready */
@@ -143,7 +143,7 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 
 	if (slot == NULL && (revents & POLLIN) != 0 && hf_fdmap_get(fd) == HF_FD_LISTENER && !hf_resume_screen(fd))
-		return revents & (short)~HF_READABLE;
+		return (short)(revents & ~HF_READABLE);
 	if (slot != NULL && refused == 0 && hf_unlikely(hf_redial_of(slot) != NULL) && hf_redial_met(slot, fd, 0)) {
 		sieve->pause = true;
 		return 0;
