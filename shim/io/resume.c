@@ -138,7 +138,8 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 		return false;
 	if (hf_resume_broken(wrap))
 		return true;
-	if (atomic_load(&hf_resume_count) >= MOST_BROKEN || !possible(slot, wrap) || (error == 0 && (wrap->session.peer_state & HF_BEAT_MAY_END) != 0))
+	if (atomic_load(&hf_resume_count) >= MOST_BROKEN || !possible(slot, wrap) ||
+	    (error == 0 && (wrap->session.peer_state & HF_BEAT_MAY_END) != 0))
 		return false;
 	if (atomic_load(&wrap->broken) == 0) {
 		(void)hf_sys_getsockopt(atomic_load(&slot->fd), SOL_SOCKET, SO_SNDTIMEO, &limit, &len);

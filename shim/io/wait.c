@@ -98,7 +98,7 @@ void hf_quiet_end(const struct hf_quiet *quiet)
 /* The path is gone: what has come over it can be read, everything else is a pause. */
 static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause)
 {
-	short ready = hf_wrap_look(slot, fd) == HF_LOOK_READY ? (short)(HF_READABLE & events) : 0;
+	short ready = (short)(hf_wrap_look(slot, fd) == HF_LOOK_READY ? HF_READABLE & events : 0);
 
 	if (ready == 0)
 		*pause = true; /* the kernel, whose connection is none, says at once that it is ready */
