@@ -166,7 +166,10 @@ struct hf_arena {
 	_Atomic uint32_t views_used, pad;
 	_Atomic uint32_t sorting[HF_ARENA_PROCS / 32]; /* a bit for each process: it has just been forked, and is
 							* finding out which connections came along */
-	uint64_t reserved[40];
+	/* How often a process of the family has taken a connection from a listener with a time limit of its own on it.
+	 */
+	_Atomic uint64_t hurried, unhurried; /* begun, ended */
+	uint64_t reserved[38];
 	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];
 	_Atomic uint32_t tomb_next; /* where the next goes, modulo their number */

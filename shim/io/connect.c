@@ -218,13 +218,17 @@ static int accepted(int listener, int fd)
 }
 
 /* Whether what came is a client that resumes a session: not for the program. */
-static bool resumes(int fd)
+static bool resumes(int listener, int fd, uint64_t hurried)
 {
 	int error = errno;
-	bool taken = fd >= 0 && hf_on() && hf_resume_serving() && !hf_proc_borrowed() && hf_resume_take(fd);
+	bool again = hf_on() && hf_resume_serving() && !hf_proc_borrowed();
 
+	if (again && fd >= 0)
+		again = hf_resume_take(fd);
+	else if (again)
+		again = error == EAGAIN && hf_resume_was_hurried(listener, hurried);
 	errno = error;
-	return taken;
+	return again;
 }
 
 /* What stands in LEN before the call. 0: nobody will ask, or it is not there. */
@@ -239,18 +243,21 @@ static socklen_t room_of(const socklen_t *len)
 }
 
 /* Another time, with the room for the address that the program gave. */
-#define HF_ACCEPT(listener, addr, len, flags, call)                             \
-	do {                                                                    \
-		socklen_t room_ = room_of(len);                                 \
-		int new_;                                                       \
-		hf_real_ready();                                                \
-		if (hf_unlikely(atomic_load(&hf_resume_waiting) != 0) &&        \
-		    (new_ = hf_resume_accept(listener, addr, len, flags)) >= 0) \
-			return accepted(listener, new_);                        \
-		while (resumes(new_ = (call)))                                  \
-			if (room_ != 0)                                         \
-				*(len) = room_;                                 \
-		return accepted(listener, new_);                                \
+#define HF_ACCEPT(listener, addr, len, flags, call)                                     \
+	do {                                                                            \
+		socklen_t room_ = room_of(len);                                         \
+		uint64_t hurried_;                                                      \
+		int new_;                                                               \
+		hf_real_ready();                                                        \
+		do {                                                                    \
+			if (hf_unlikely(atomic_load(&hf_resume_waiting) != 0) &&        \
+			    (new_ = hf_resume_accept(listener, addr, len, flags)) >= 0) \
+				return accepted(listener, new_);                        \
+			if (room_ != 0)                                                 \
+				*(len) = room_;                                         \
+			hurried_ = hf_resume_hurried();                                 \
+		} while (resumes(listener, new_ = (call), hurried_));                   \
+		return accepted(listener, new_);                                        \
 	} while (0)
 
 int hf_accept(int fd, struct sockaddr *addr, socklen_t *len)

@@ -16,6 +16,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+_Static_assert(sizeof(struct hf_resume) < 4096, "what waits look at lies in one page");
+
 _Atomic uint32_t hf_resume_inboxes, hf_resume_count;
 
 enum { MOST_BROKEN = 4096 }; /* at a time: each keeps its ring and what it has drained */
@@ -70,6 +72,24 @@ static void drop_inbox(struct hf_resume *resume)
 	atomic_store(&resume->inbox_end, 0);
 }
 
+/*
+ * Waits look at a connection's inbox with no turn in hand, and may be late: the page where it is counted stays for as
+ * long as so many others take to go.  The ring is looked at in a turn only.
+ */
+static void retire(struct hf_resume *resume)
+{
+	enum { LATE = 256, PAGE = 4096 };
+	static _Atomic(struct hf_resume *) late[LATE];
+	static _Atomic uint32_t next;
+	struct hf_resume *oldest;
+
+	if (resume->size > PAGE)
+		hf_sys_munmap((char *)resume + PAGE, resume->size - PAGE);
+	oldest = atomic_exchange(&late[atomic_fetch_add(&next, 1) % LATE], resume);
+	if (oldest != NULL)
+		hf_sys_munmap(oldest, PAGE);
+}
+
 void hf_resume_free(struct hf_slot *slot)
 {
 	struct hf_resume *resume = atomic_exchange(&slot->resume, NULL);
@@ -78,7 +98,7 @@ void hf_resume_free(struct hf_slot *slot)
 	if (resume == NULL)
 		return;
 	if (!ours(resume)) {
-		hf_sys_munmap(resume, resume->size);
+		retire(resume);
 		return;
 	}
 	drop_inbox(resume);
@@ -90,7 +110,7 @@ void hf_resume_free(struct hf_slot *slot)
 		hf_sys_close(resume->offered - 1);
 	if (resume->listener > 0)
 		hf_sys_close(resume->listener - 1);
-	hf_sys_munmap(resume, resume->size);
+	retire(resume);
 }
 
 bool hf_resume_fatal(int error)

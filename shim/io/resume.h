@@ -164,6 +164,11 @@ bool hf_resume_has_waiting(int listener);
  */
 bool hf_resume_screen(int listener);
 
+/* Before an accept(2) that waits, and after it said EAGAIN: whether that was our time limit, put on the listener for a
+ * moment by whoever looked there meanwhile, and not the program's. */
+uint64_t hf_resume_hurried(void);
+bool hf_resume_was_hurried(int listener, uint64_t before);
+
 int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int flags);
 
 /* The watchdog of this process speaks for SLOT: a RESUME that another process of the family meets is to come to us. */

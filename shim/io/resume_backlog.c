@@ -8,6 +8,7 @@
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
+#include "state/arena.h"
 #include "state/fdmap.h"
 #include "sys.h"
 
@@ -51,15 +52,35 @@ static bool readable(int fd)
 static int accept_now(int listener)
 {
 	const struct timeval instant = {0, 1};
+	struct hf_arena *head = hf_arena();
 	struct timeval program = {0, 0};
 	socklen_t len = sizeof(program);
 	long fd;
 
+	if (head != NULL)
+		atomic_fetch_add(&head->hurried, 1);
 	(void)hf_sys_getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &program, &len);
 	(void)hf_sys_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &instant, sizeof(instant));
 	fd = hf_sys4(SYS_accept4, listener, NULL, NULL, SOCK_CLOEXEC);
 	(void)hf_sys_setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &program, sizeof(program));
+	if (head != NULL)
+		atomic_fetch_add(&head->unhurried, 1);
 	return (int)fd;
+}
+
+uint64_t hf_resume_hurried(void)
+{
+	struct hf_arena *head = hf_arena();
+
+	return head != NULL ? atomic_load(&head->unhurried) : 0;
+}
+
+bool hf_resume_was_hurried(int listener, uint64_t before)
+{
+	struct hf_arena *head = hf_arena();
+
+	return head != NULL && atomic_load(&head->hurried) != before &&
+	       (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) == 0;
 }
 
 /* Out of the way of programs that expect the lowest number, and of their sweeps. */
