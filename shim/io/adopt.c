@@ -28,6 +28,16 @@ int hf_is_tcp(int fd)
 	return domain == AF_INET || domain == AF_INET6;
 }
 
+int hf_tcp_state(int fd)
+{
+	uint8_t state = 0;
+	socklen_t len = sizeof(state);
+	/* The first byte of struct tcp_info is tcpi_state; a short buffer is filled as far as it goes. */
+	int error = hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len);
+
+	return error < 0 ? error : state;
+}
+
 bool hf_same_socket(int fd, struct hf_slot *slot)
 {
 	uint64_t cookie = 0, ours = atomic_load_explicit(&slot->cookie, memory_order_relaxed);
@@ -137,13 +147,12 @@ static struct hf_slot *join(int fd, hf_fd_entry seen, uint64_t cookie)
 
 struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 {
-	uint8_t state = 0;
-	socklen_t len = sizeof(state), cookie_len = sizeof(uint64_t);
+	socklen_t cookie_len = sizeof(uint64_t);
 	uint64_t cookie = 0;
 	union hf_address peer;
 	socklen_t peer_len = sizeof(peer);
 	struct hf_slot *slot;
-	int tcp;
+	int tcp, state;
 
 	if (HF_FD_KIND(seen) != HF_FD_UNKNOWN)
 		return HF_FD_KIND(seen) == HF_FD_SLOT ? hf_slot_of(seen) : NULL;
@@ -154,7 +163,8 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 		hf_fdmap_replace(fd, seen, HF_FD_PASS);
 		return NULL;
 	}
-	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0)
+	state = hf_tcp_state(fd);
+	if (state < 0)
 		return NULL;
 	/* Not connected yet or over: nothing to watch now, look again another time. */
 	if (state == HF_TCP_CLOSE || state == HF_TCP_TIME_WAIT)

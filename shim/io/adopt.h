@@ -13,6 +13,9 @@
 /* What SO_DOMAIN, SO_TYPE and SO_PROTOCOL say: TCP over IPv4 or IPv6?  -errno if FD is no socket or not open. */
 int hf_is_tcp(int fd);
 
+/* Its state, as enum hf_tcp_state numbers them; -errno if it has none. */
+int hf_tcp_state(int fd);
+
 /*
  * Watch FD, a TCP socket just connected (CLIENT) or accepted.  ADDR is the address the rules look at: of the peer for
  * outgoing connections, NULL for accepted ones (the listening address is then asked for, if there are rules).

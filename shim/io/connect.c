@@ -68,11 +68,7 @@ static void leave(struct hf_slot *slot, int fd)
 /* Whether SLOT is an attempt that has failed, so that another may begin: its state is CLOSE again. */
 static bool attempt_over(struct hf_slot *slot, int fd)
 {
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	return atomic_load(&slot->connecting) != 0 && hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 &&
-	       state == HF_TCP_CLOSE;
+	return atomic_load(&slot->connecting) != 0 && hf_tcp_state(fd) == HF_TCP_CLOSE;
 }
 
 /* connect(2) on a connection we know: the second call that collects the result of a non-blocking one, a mistake

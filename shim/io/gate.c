@@ -18,15 +18,6 @@ static bool kernel_says_dead(int error)
 	return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
 }
 
-static int tcp_state(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	/* The first byte of struct tcp_info is tcpi_state; a short buffer is filled as far as it goes. */
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
-}
-
 /* What the peer sent before it died may still be read: the error comes after the last byte, as in the kernel. */
 static bool tail_unread(int fd)
 {
@@ -201,7 +192,7 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 	}
 	/* A call that slept while its connection came to an end may find the slot another's. */
 	if (fate == 0 && result < 0 && kernel_says_dead(error) && atomic_load(&slot->connecting) == 0 &&
-	    tcp_state(fd) == HF_TCP_CLOSE && hf_same_socket(fd, slot)) {
+	    hf_tcp_state(fd) == HF_TCP_CLOSE && hf_same_socket(fd, slot)) {
 		/* The kernel gave up first (its own limits, or the program's stricter ones). */
 		atomic_store(&slot->error_seen, error);
 		atomic_store(&slot->fate, ETIMEDOUT);
@@ -216,7 +207,7 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 		hf_watch_poke(slot); /* the peer has closed its half: to be seen now, not at the next look */
 	/* EPIPE may be the program's own shutdown(2); with the connection gone it is the reset's second word.  And a
 	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
-	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && tcp_state(fd) == HF_TCP_CLOSE &&
+	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && hf_tcp_state(fd) == HF_TCP_CLOSE &&
 	    hf_same_socket(fd, slot)) {
 		atomic_store(&slot->error_seen, error);
 		hf_tell_reset(slot, fd);

@@ -116,14 +116,6 @@ void hf_redial_forked(struct hf_slot *slot)
 
 /* Whether it may be made anew at all. */
 
-static int state_of(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
-}
-
 /* Other processes may have the socket, nobody would do the work, or it has never been connected. */
 static bool possible(struct hf_slot *slot, struct hf_redialling *redial)
 {
@@ -205,7 +197,8 @@ bool hf_redial_met(struct hf_slot *slot, int fd, int error)
 
 	if (redial == NULL || atomic_load(&slot->fate) != 0)
 		return false;
-	return atomic_load(&redial->broken) != 0 || (state_of(fd) == TCP_CLOSE && begin(slot, redial, fd, error, true));
+	return atomic_load(&redial->broken) != 0 ||
+	       (hf_tcp_state(fd) == TCP_CLOSE && begin(slot, redial, fd, error, true));
 }
 
 bool hf_redial_lost(struct hf_slot *slot, int fd, bool ended)

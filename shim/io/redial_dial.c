@@ -33,14 +33,6 @@ static void wake(struct hf_redialling *redial)
 	hf_sys_futex((uint32_t *)&redial->word, FUTEX_WAKE, INT32_MAX, NULL);
 }
 
-static int state_of(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
-}
-
 static int error_of(int fd)
 {
 	int error = 0;
@@ -106,7 +98,7 @@ static uint64_t give_up(struct hf_slot *slot, struct hf_redialling *redial, int 
 	atomic_store(&redial->barred, 1);
 	hf_wrap_share_fate(slot, ETIMEDOUT);
 	/* Whoever waits in a call that we do not see is to find an error, which disconnecting a call leaves. */
-	if (state_of(fd) == TCP_CLOSE)
+	if (hf_tcp_state(fd) == TCP_CLOSE)
 		(void)dial(redial, fd);
 	if (hang_up(fd) != 0)
 		(void)hf_sys_shutdown(fd, SHUT_RDWR);
@@ -155,7 +147,7 @@ static uint64_t leave_old(struct hf_slot *slot, struct hf_redialling *redial, in
 		(void)hf_sys_shutdown(fd, SHUT_RDWR);
 		return now + STEP_MS;
 	}
-	if (error != 0 || state_of(fd) != TCP_CLOSE)
+	if (error != 0 || hf_tcp_state(fd) != TCP_CLOSE)
 		return give_up(slot, redial, fd, now);
 	(void)error_of(fd);
 	/* Who reads the answers to the prologue must be us. */
@@ -183,7 +175,7 @@ static uint64_t call(struct hf_redialling *redial, int fd, uint64_t now)
 
 static uint64_t connected(struct hf_slot *slot, struct hf_redialling *redial, int fd, uint64_t now)
 {
-	int state = state_of(fd);
+	int state = hf_tcp_state(fd);
 
 	if (state == TCP_SYN_SENT && now < redial->next_at)
 		return now + STEP_MS;
@@ -231,7 +223,7 @@ static uint64_t replay(struct hf_slot *slot, struct hf_redialling *redial, int f
 	/* It is the peer's turn only when it has got everything. */
 	if (atomic_load(&redial->sent) < kept || hf_sys_ioctl(fd, SIOCOUTQ, &outq) < 0 || outq != 0)
 		redial->moved_at = now;
-	if (now >= redial->moved_at + QUIET_MS && state_of(fd) == TCP_ESTABLISHED)
+	if (now >= redial->moved_at + QUIET_MS && hf_tcp_state(fd) == TCP_ESTABLISHED)
 		return go_on(slot, redial, fd, now);
 	/* A peer that goes on and on: nobody can tell where its answers end. */
 	return now < redial->next_at ? now + STEP_MS : later(redial, fd, now);
@@ -239,7 +231,7 @@ static uint64_t replay(struct hf_slot *slot, struct hf_redialling *redial, int f
 
 static uint64_t start(struct hf_slot *slot, struct hf_redialling *redial, int fd, uint64_t now)
 {
-	bool ended = state_of(fd) == TCP_CLOSE;
+	bool ended = hf_tcp_state(fd) == TCP_CLOSE;
 
 	if (ended && atomic_load(&redial->error) == 0)
 		atomic_store(&redial->error, error_of(fd));

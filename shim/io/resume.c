@@ -1,6 +1,7 @@
 /*
  * What a connection that can be resumed keeps, and how its calls wait.
  */
+#include "io/adopt.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -187,16 +188,10 @@ bool hf_resume_unannounced(struct hf_slot *slot, int fd)
 bool hf_resume_met(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
 
 	if (wrap == NULL)
 		return false;
-	if (hf_resume_broken(wrap))
-		return true;
-	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 || state != TCP_CLOSE)
-		return false;
-	return hf_resume_lost(slot, ECONNRESET);
+	return hf_resume_broken(wrap) || (hf_tcp_state(fd) == TCP_CLOSE && hf_resume_lost(slot, ECONNRESET));
 }
 
 bool hf_resume_full(struct hf_slot *slot, int fd)

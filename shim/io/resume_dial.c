@@ -2,6 +2,7 @@
  * The client's side of a resumption: the same socket is connected again and says HELLO with RESUME.
  */
 #include "core/bytes.h"
+#include "io/adopt.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -12,14 +13,6 @@
 #include <string.h>
 
 enum { STEP_MS = 4, CALL_MS = 2000, GREET_MS = 5000, FIRST_MS = 50, MOST_MS = 2000 };
-
-static int state_of(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
-}
 
 /* Disconnected, with nothing left of the old connection: no filter, no error to tell. */
 void hf_resume_hang_up(int fd)
@@ -78,7 +71,7 @@ static uint64_t greet(struct hf_slot *slot, int fd, uint64_t now)
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t out[HF_HELLO_SIZE];
-	int state = state_of(fd);
+	int state = hf_tcp_state(fd);
 
 	if (state == TCP_SYN_SENT && now < resume->next_at)
 		return now + STEP_MS;

@@ -42,15 +42,14 @@ static bool has_peer(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t phase = atomic_load(&wrap->phase);
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
+	int state;
 
 	if (wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL))
 		return true;
 	if (hf_resume_of(slot) != NULL && hf_resume_met(slot, fd))
 		return true;
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
-	       (state != TCP_SYN_SENT && state != TCP_CLOSE);
+	state = hf_tcp_state(fd);
+	return state != TCP_SYN_SENT && state != TCP_CLOSE;
 }
 
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
@@ -176,19 +175,10 @@ static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	return !last || quiet(slot, fd);
 }
 
-static int state_of(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	(void)hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len);
-	return state;
-}
-
 /* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
 static bool peer_ended(int fd)
 {
-	int state = state_of(fd);
+	int state = hf_tcp_state(fd);
 
 	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
 }
@@ -217,7 +207,7 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	if (ready < 0)
 		return -1;
 	/* Reset, and the program has collected the error: what we still have to say nobody will take. */
-	if (state_of(fd) == TCP_CLOSE)
+	if (hf_tcp_state(fd) == TCP_CLOSE)
 		return hf_resume_lost(slot, ECONNRESET) ? 0 : -1;
 	if (peer_ended(fd) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return 0;

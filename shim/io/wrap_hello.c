@@ -1,6 +1,7 @@
 /*
  * The handshake of a wrapped connection, and the ways out of it.
  */
+#include "io/adopt.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -92,14 +93,6 @@ void hf_wrap_connected(struct hf_slot *slot, int fd)
 	hf_turn_end(&wrap->tx_turn);
 }
 
-static int state_of(int fd)
-{
-	uint8_t state = 0;
-	socklen_t len = sizeof(state);
-
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) == 0 ? state : -1;
-}
-
 _Atomic uint32_t hf_wrap_turned;
 
 /* From here on the connection is the program's own, but for what it has queued. */
@@ -111,7 +104,7 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 		return HF_SHAKE_FAILED;
 	/* The program has had the result of its connect(2); so has the kernel's socket to have given it. */
 	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL && atomic_load(&slot->collected) != 0 &&
-	    state_of(fd) == TCP_ESTABLISHED)
+	    hf_tcp_state(fd) == TCP_ESTABLISHED)
 		(void)hf_sys_connect(fd, &wrap->dial, wrap->dial_len);
 	/* A disconnected socket has forgotten what the program shut. */
 	if (wrap->client && atomic_load(&wrap->shut_read) != 0)
@@ -295,7 +288,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
 		result = peek_long(wrap, fd, &used, &got);
 	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */
-	if (got == 0 && atomic_load(&wrap->shut_read) != 0 && state_of(fd) == TCP_ESTABLISHED)
+	if (got == 0 && atomic_load(&wrap->shut_read) != 0 && hf_tcp_state(fd) == TCP_ESTABLISHED)
 		got = -EAGAIN;
 	if (got == -EAGAIN)
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_WAIT;
@@ -358,7 +351,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		return HF_SHAKE_PLAIN;
 	switch (atomic_load(&wrap->phase)) {
 	case HF_PHASE_CONNECT:
-		state = state_of(fd);
+		state = hf_tcp_state(fd);
 		if (state == TCP_SYN_SENT)
 			return HF_SHAKE_WAIT;
 		if (state != TCP_ESTABLISHED)
@@ -375,7 +368,7 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_PHASE_HELLO:
 		return read_hello(slot, fd, me);
 	case HF_PHASE_REDIAL:
-		return state_of(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
+		return hf_tcp_state(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
 	case HF_PHASE_ON:
 		return HF_SHAKE_ON;
 	case HF_PHASE_BROKEN:
