@@ -2,6 +2,7 @@
  * The watchdog's turn at a connection that is made anew.
  */
 #include "io/adopt.h"
+#include "io/dial.h"
 #include "io/redial.h"
 #include "io/wait.h"
 #include "io/wrap.h"
@@ -20,9 +21,7 @@
 enum {
 	STEP_MS = 4,
 	CALL_MS = 2000, /* a connect */
-	FIRST_MS = 50,  /* between tries, twice as much each time */
-	MOST_MS = 2000,
-	OUT_MS = 1000, /* until whoever was in a call is out of it */
+	OUT_MS = 1000,  /* until whoever was in a call is out of it */
 	QUIET_MS = 200,
 	REPLAY_MS = 10000, /* answers to the prologue: over after this silence, too long after that */
 };
@@ -39,29 +38,6 @@ static int error_of(int fd)
 	socklen_t len = sizeof(error);
 
 	return hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 ? error : 0;
-}
-
-/* Every sleeper in the kernel's calls wakes. */
-static int hang_up(int fd)
-{
-	const struct sockaddr none = {.sa_family = AF_UNSPEC};
-
-	return (int)hf_sys_connect(fd, &none, sizeof(none));
-}
-
-/* An instant is all it may take: it is the program's own descriptor, blocking or not (socket(7), SO_SNDTIMEO). */
-static int dial(const struct hf_redialling *redial, int fd)
-{
-	const struct timeval instant = {0, 1};
-	struct timeval program = {0, 0};
-	socklen_t len = sizeof(program);
-	long error;
-
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
-	error = hf_sys_connect(fd, &redial->dial.any, redial->dial_len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
-	return (int)error;
 }
 
 /* Edges that came while it was broken have been taken back. */
@@ -99,8 +75,8 @@ static uint64_t give_up(struct hf_slot *slot, struct hf_redialling *redial, int 
 	hf_wrap_share_fate(slot, ETIMEDOUT);
 	/* Whoever waits in a call that we do not see is to find an error, which disconnecting a call leaves. */
 	if (hf_tcp_state(fd) == TCP_CLOSE)
-		(void)dial(redial, fd);
-	if (hang_up(fd) != 0)
+		(void)hf_dial(fd, &redial->dial.any, redial->dial_len);
+	if (hf_hang_up(fd) != 0)
 		(void)hf_sys_shutdown(fd, SHUT_RDWR);
 	return over(slot, redial);
 }
@@ -123,24 +99,19 @@ static uint64_t go_on(struct hf_slot *slot, struct hf_redialling *redial, int fd
 	return over(slot, redial);
 }
 
-/* Not this time: again after a while that doubles, with up to a quarter more at random. */
+/* Not this time: again after a while. */
 static uint64_t later(struct hf_redialling *redial, int fd, uint64_t now)
 {
-	uint32_t wait = (uint32_t)FIRST_MS << (redial->tries < 6 ? redial->tries : 6), chance = 0;
-
-	(void)hang_up(fd);
+	(void)hf_hang_up(fd);
 	(void)error_of(fd);
-	redial->tries++;
-	(void)hf_sys_getrandom(&chance, sizeof(chance), 0);
-	wait = wait < MOST_MS ? wait : MOST_MS;
 	redial->step = HF_REDIAL_REST;
-	redial->next_at = now + wait + chance % (wait / 4 + 1);
+	redial->next_at = now + hf_dial_rest(redial->tries++);
 	return redial->next_at;
 }
 
 static uint64_t leave_old(struct hf_slot *slot, struct hf_redialling *redial, int fd, uint64_t now)
 {
-	int error = hang_up(fd);
+	int error = hf_hang_up(fd);
 
 	if (error == -EBUSY && now < redial->broken_at + OUT_MS) {
 		/* Some kernels say so while a thread sleeps in a call: it is woken by this. */
@@ -165,8 +136,8 @@ static uint64_t call(struct hf_redialling *redial, int fd, uint64_t now)
 
 	if (now < redial->next_at)
 		return redial->next_at;
-	error = dial(redial, fd);
-	if (error < 0 && error != -EINPROGRESS && error != -EALREADY && error != -EAGAIN)
+	error = hf_dial(fd, &redial->dial.any, redial->dial_len);
+	if (!hf_dialling(error))
 		return later(redial, fd, now);
 	redial->step = HF_REDIAL_CALL;
 	redial->next_at = now + CALL_MS;

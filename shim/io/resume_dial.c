@@ -3,6 +3,7 @@
  */
 #include "core/bytes.h"
 #include "io/adopt.h"
+#include "io/dial.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -12,31 +13,25 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-enum { STEP_MS = 4, CALL_MS = 2000, GREET_MS = 5000, FIRST_MS = 50, MOST_MS = 2000 };
+enum { STEP_MS = 4, CALL_MS = 2000, GREET_MS = 5000 };
 
 /* Disconnected, with nothing left of the old connection: no filter, no error to tell. */
 void hf_resume_hang_up(int fd)
 {
-	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	int nothing = 0;
 	socklen_t len = sizeof(nothing);
 
-	(void)hf_sys_connect(fd, &none, sizeof(none));
+	(void)hf_hang_up(fd);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
 	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &nothing, &len);
 }
 
-/* Not this time: again after a while that doubles, with up to a quarter more at random. */
+/* Not this time: again after a while. */
 static uint64_t later(struct hf_resume *resume, int fd, uint64_t now)
 {
-	uint32_t wait = (uint32_t)FIRST_MS << (resume->tries < 6 ? resume->tries : 6), chance = 0;
-
 	hf_resume_hang_up(fd);
-	resume->tries++;
-	(void)hf_sys_getrandom(&chance, sizeof(chance), 0);
-	wait = wait < MOST_MS ? wait : MOST_MS;
 	resume->step = HF_STEP_REST;
-	resume->next_at = now + wait + chance % (wait / 4 + 1);
+	resume->next_at = now + hf_dial_rest(resume->tries++);
 	return resume->next_at;
 }
 
@@ -44,22 +39,15 @@ static uint64_t call(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	const struct timeval instant = {0, 1};
-	struct timeval program = {0, 0};
-	socklen_t len = sizeof(program);
-	int one = 1;
-	long error;
+	int one = 1, error;
 
 	if (now < resume->next_at)
 		return resume->next_at;
 	/* The last acknowledgement of the handshake goes with the HELLO (tcp(7), TCP_DEFER_ACCEPT, on the connecting
 	 * side): the listener's accept(2) then finds it there. */
 	(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_DEFER_ACCEPT, &one, sizeof(one));
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
-	error = hf_sys_connect(fd, &wrap->dial.any, wrap->dial_len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
-	if (error < 0 && error != -EINPROGRESS && error != -EALREADY && error != -EAGAIN)
+	error = hf_dial(fd, &wrap->dial.any, wrap->dial_len);
+	if (!hf_dialling(error))
 		return later(resume, fd, now);
 	resume->step = HF_STEP_CALL;
 	resume->next_at = now + CALL_MS;

@@ -2,6 +2,7 @@
  * The handshake of a wrapped connection, and the ways out of it.
  */
 #include "io/adopt.h"
+#include "io/dial.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -121,17 +122,10 @@ static enum hf_shake go_plain(struct hf_slot *slot, int fd, uint32_t me)
 	return atomic_load(&wrap->phase) == HF_PHASE_NONE ? HF_SHAKE_PLAIN : HF_SHAKE_REDIAL;
 }
 
-/*
- * The peer does not speak holdfast: the same socket object is disconnected and connected again, which keeps its
- * number, options, duplicates and epoll registrations.  SO_SNDTIMEO makes the connect return at once (socket(7)).
- */
+/* The peer does not speak holdfast: the same socket object is disconnected and connected again. */
 static enum hf_shake redial(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	const struct sockaddr none = {.sa_family = AF_UNSPEC};
-	const struct timeval instant = {0, 1};
-	struct timeval program = {0, 0};
-	socklen_t len = sizeof(program);
 	int error;
 
 	if (hf_runtime.config.fallback == HF_FALLBACK_FAIL || wrap->dial_len == 0) {
@@ -140,11 +134,8 @@ static enum hf_shake redial(struct hf_slot *slot, int fd)
 		return HF_SHAKE_FAILED;
 	}
 	atomic_store(&wrap->phase, HF_PHASE_REDIAL);
-	(void)hf_sys_connect(fd, &none, sizeof(none));
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, &len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &instant, sizeof(instant));
-	error = hf_sys_connect(fd, &wrap->dial.any, wrap->dial_len);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &program, sizeof(program));
+	(void)hf_hang_up(fd);
+	error = hf_dial(fd, &wrap->dial.any, wrap->dial_len);
 	/* The program's own connect(2) is over: what it would say to this one is lost if we do not keep it. */
 	if (error < 0 && error != -EINPROGRESS && error != -EAGAIN && error != -EINTR) {
 		hf_wrap_fail(slot, -error);
