@@ -90,6 +90,27 @@ bool hf_hold_others(struct hf_arena_conn *conn, uint32_t handle)
 	return entered(conn, handle, false);
 }
 
+enum others { NOBODY, EXPECTED, CERTAIN };
+
+/* What living processes besides HANDLE have it: one for certain, or only some that are about to be forked, whose
+ * descriptors may have been copied before or after ours was closed. */
+static enum others others(struct hf_arena_conn *conn, uint32_t handle)
+{
+	enum others found = NOBODY;
+
+	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
+		bool left;
+		uint32_t seen = holder(conn, i, &left);
+
+		if (seen == 0 || seen == handle || left || !hf_family_lives(seen))
+			continue;
+		if (!hf_family_expected(seen))
+			return CERTAIN;
+		found = EXPECTED;
+	}
+	return found;
+}
+
 bool hf_hold_expected(struct hf_arena_conn *conn, uint32_t handle)
 {
 	bool expected = false;
@@ -103,23 +124,12 @@ bool hf_hold_expected(struct hf_arena_conn *conn, uint32_t handle)
 	}
 	if (!expected)
 		return false;
-	expected = false;
-	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
-		bool left;
-		uint32_t seen = holder(conn, i, &left);
-
-		if (seen == 0 || seen == handle || left || !hf_family_lives(seen))
-			continue;
-		if (!hf_family_expected(seen))
-			return false;
-		expected = true;
-	}
-	return expected;
+	return others(conn, handle) == EXPECTED;
 }
 
 enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 {
-	bool expected = false;
+	enum others found;
 	uint32_t ender = 0;
 
 	if (handle != 0)
@@ -127,17 +137,10 @@ enum hf_left hf_hold_leave(struct hf_arena_conn *conn, uint32_t handle)
 	if (handle != 0)
 		(void)atomic_compare_exchange_strong(&conn->keeper, &(uint32_t){handle}, 0);
 	/* First gone, then asked: of two that leave at once the second finds nobody, and perhaps both do. */
-	for (int i = 0; i < HF_ARENA_HOLDERS; i++) {
-		bool left;
-		uint32_t seen = holder(conn, i, &left);
-
-		if (seen == 0 || seen == handle || left || !hf_family_lives(seen))
-			continue;
-		if (!hf_family_expected(seen))
-			return HF_LEFT_OTHERS;
-		expected = true; /* its descriptors may have been copied before or after ours was closed */
-	}
-	if (expected || atomic_load(&conn->doubt) != HF_DOUBT_NONE)
+	found = others(conn, handle);
+	if (found == CERTAIN)
+		return HF_LEFT_OTHERS;
+	if (found == EXPECTED || atomic_load(&conn->doubt) != HF_DOUBT_NONE)
 		return HF_LEFT_DOUBT;
 	return atomic_compare_exchange_strong(&conn->ender, &ender, handle) || ender == handle ? HF_LEFT_LAST
 											       : HF_LEFT_OTHERS;

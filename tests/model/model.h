@@ -1,5 +1,6 @@
 /*
- * What the models share: the first thing that went wrong, the bytes of programs, the states gone through, numbers.
+ * What the models share: TAP lines, the first thing that went wrong, the bytes of programs, the states gone through,
+ * numbers.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -14,6 +15,14 @@ enum { SEEN_BITS = 24 };
 
 static const char *broken; /* what went wrong first */
 static uint64_t *seen_states, random_state;
+
+static int failures;
+
+static void result(bool good, const char *what)
+{
+	printf("%sok %s\n", good ? "" : "not ", what);
+	failures += !good;
+}
 
 static void fail(const char *what)
 {

@@ -50,14 +50,6 @@ static const struct script scripts[] = {
 	{"another server, two losses", .losses = 2, .forgets = true, .prompt = true, .deep = true},
 };
 
-static int failures;
-
-static void result(bool good, const char *what)
-{
-	printf("%sok %s\n", good ? "" : "not ", what);
-	failures += !good;
-}
-
 static void explore_all(void)
 {
 	uint64_t all_states = 0, all_steps = 0, all_ends = 0;

@@ -32,14 +32,6 @@ static const struct script scripts[] = {
 	{.name = "a write given up", .writes = {{4}, {1}}, .how = {ABANDON, SHUT}, .beats = {0, 1}},
 };
 
-static int failures;
-
-static void result(bool good, const char *what)
-{
-	printf("%sok %s\n", good ? "" : "not ", what);
-	failures += !good;
-}
-
 static void explore_all(void)
 {
 	uint64_t all_states = 0, all_steps = 0, all_ends = 0;
