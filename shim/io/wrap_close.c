@@ -304,22 +304,11 @@ void hf_wrap_abort(struct hf_slot *slot, int fd)
 static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t payload[HF_BEAT_SIZE];
-	struct hf_beat out;
 
 	if (hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap) ||
 	    !hf_wrap_take_tx(slot, fd, me, 0))
 		return;
-	hf_books_open(&wrap->tx_books_open);
-	hf_wrap_session_lock(wrap, me);
-	if (hf_session_may_speak(&wrap->session) && hf_tx_between(&wrap->tx)) {
-		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, 0, 0, &out);
-		out.state |= HF_BEAT_MAY_END;
-		hf_beat_make(payload, &out);
-		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
-	}
-	hf_wrap_session_unlock(wrap);
-	hf_books_close(&wrap->tx_books_open);
+	hf_wrap_queue_beat(wrap, me, 0, HF_BEAT_MAY_END, 0, 0);
 	(void)hf_wrap_flush(slot, fd);
 	hf_turn_end(&wrap->tx_turn);
 }

@@ -59,6 +59,13 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd);
  * -errno. */
 int hf_wrap_flush(struct hf_slot *slot, int fd);
 
+/*
+ * Queue a BEAT with STATE (enum hf_beat_state) besides the session's own, if one may be said now; OWED_AT: only if it
+ * is owed at that time, 0: in any case.  UNREAD, UNREAD_MS as in the frame.  The tx turn must be ours.
+ */
+void hf_wrap_queue_beat(struct hf_wrap *wrap, uint32_t me, uint64_t owed_at, uint32_t state, uint32_t unread,
+			uint32_t unread_ms);
+
 /* The last beat before this process, the only one to hold the connection, can beat no more (io/confined.h). */
 void hf_wrap_fall_silent(struct hf_slot *slot, int fd);
 

@@ -72,47 +72,43 @@ static void take_note(struct hf_wrap *wrap, int fd, uint32_t me, uint64_t now, c
 	wrap->seen_at = now;
 }
 
-/* The tx turn is ours. */
-static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
+void hf_wrap_queue_beat(struct hf_wrap *wrap, uint32_t me, uint64_t owed_at, uint32_t state, uint32_t unread,
+			uint32_t unread_ms)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t payload[HF_BEAT_SIZE];
 	struct hf_beat out;
-	uint32_t unread = (uint32_t)queue_of(fd, SIOCINQ); /* beats in front have been swallowed */
 
 	hf_books_open(&wrap->tx_books_open);
 	hf_wrap_session_lock(wrap, me);
-	if (hf_session_beat_owed(&wrap->session, now) && hf_session_may_speak(&wrap->session) &&
+	if ((owed_at == 0 || hf_session_beat_owed(&wrap->session, owed_at)) && hf_session_may_speak(&wrap->session) &&
 	    hf_tx_between(&wrap->tx)) {
-		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, unread,
-				     unread > 0 ? (uint32_t)(now - wrap->unread_since) : 0, &out);
+		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, unread, unread_ms, &out);
+		out.state |= state;
 		hf_beat_make(payload, &out);
 		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
 	}
 	hf_wrap_session_unlock(wrap);
 	hf_books_close(&wrap->tx_books_open);
+}
+
+/* The tx turn is ours. */
+static void beat(struct hf_slot *slot, int fd, uint32_t me, uint64_t now)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t unread = (uint32_t)queue_of(fd, SIOCINQ); /* beats in front have been swallowed */
+
+	hf_wrap_queue_beat(wrap, me, now, 0, unread, unread > 0 ? (uint32_t)(now - wrap->unread_since) : 0);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 }
 
 void hf_wrap_fall_silent(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	uint8_t payload[HF_BEAT_SIZE];
 	uint32_t me = hf_turn_me();
-	struct hf_beat out;
 
 	if (!hf_wrap_take_tx(slot, fd, me, 20))
 		return;
-	hf_books_open(&wrap->tx_books_open);
-	hf_wrap_session_lock(wrap, me);
-	if (hf_session_may_speak(&wrap->session) && hf_tx_between(&wrap->tx)) {
-		hf_session_beat_make(&wrap->session, hf_wrap_now_us(), wrap->rx.received, 0, 0, &out);
-		out.state |= HF_BEAT_SILENT;
-		hf_beat_make(payload, &out);
-		(void)hf_tx_control(&wrap->tx, HF_FRAME_BEAT, payload, sizeof(payload));
-	}
-	hf_wrap_session_unlock(wrap);
-	hf_books_close(&wrap->tx_books_open);
+	hf_wrap_queue_beat(wrap, me, 0, HF_BEAT_SILENT, 0, 0);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_turn_end(&wrap->tx_turn);
 }
