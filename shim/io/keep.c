@@ -15,16 +15,26 @@ static void mark(int fd)
 		hf_release(old, fd);
 }
 
-static int copy_of(int fd)
+int hf_high_copy(int fd)
 {
-	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
+	enum { HIGH = 512 };
 
 	return (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
 }
 
+int hf_raise(int fd)
+{
+	int up = hf_high_copy(fd);
+
+	if (up < 0)
+		return fd;
+	hf_sys_close(fd);
+	return up;
+}
+
 int hf_keep(struct hf_slot *slot, int fd)
 {
-	int kept = copy_of(fd);
+	int kept = hf_high_copy(fd);
 
 	if (kept < 0)
 		return -1;
@@ -140,7 +150,7 @@ void hf_keep_away(int fd)
 	struct hf_slot *slot = slot_kept_at(fd);
 	int copy;
 
-	if (slot == NULL || (copy = copy_of(fd)) < 0)
+	if (slot == NULL || (copy = hf_high_copy(fd)) < 0)
 		return;
 	mark(copy);
 	atomic_store(&slot->moved, copy + 1);

@@ -27,6 +27,11 @@ bool hf_keep_end(struct hf_slot *slot);
 void hf_keep_forking(void);
 void hf_keep_has_forked(void);
 
+/* A duplicate of FD, out of the way of programs that expect the lowest number; -errno.  And FD itself moved there, if
+ * that can be. */
+int hf_high_copy(int fd);
+int hf_raise(int fd);
+
 /* Whether FD is a duplicate of ours; the next such number from FROM on, or INT_MAX. */
 bool hf_kept(int fd);
 int hf_kept_next(int from);

@@ -40,16 +40,6 @@ static int error_of(int fd)
 	return hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 ? error : 0;
 }
 
-/* Edges that came while it was broken have been taken back. */
-static void tell_epoll(struct hf_slot *slot)
-{
-	hf_fd_entry entry = hf_slot_entry(slot);
-
-	for (int fd = 0; fd < hf_fdmap_end(); fd++)
-		if (hf_fdmap_get(fd) == entry)
-			hf_epoll_again(fd);
-}
-
 static void tell(struct hf_slot *slot, enum hf_event_kind kind, uint64_t down, uint64_t resent)
 {
 	int error = atomic_load(&hf_redial_of(slot)->error);
@@ -64,7 +54,7 @@ static uint64_t over(struct hf_slot *slot, struct hf_redialling *redial)
 	redial->step = HF_REDIAL_WHOLE;
 	atomic_store(&redial->broken, 0);
 	wake(redial);
-	tell_epoll(slot);
+	hf_epoll_again(slot);
 	return UINT64_MAX;
 }
 

@@ -123,18 +123,16 @@ bool hf_resume_fatal(int error)
 
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
+	bool closed = atomic_load(&slot->draining) != 0;
 	int outq = 0;
 
-	/* Closed, and the last word has arrived: whatever may still come is for nobody. */
-	if (atomic_load(&slot->draining) != 0 && wrap->tx.bye && wrap->tx.owed_size == 0 &&
-	    hf_resume_backlog(slot, wrap) == 0 && hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 &&
-	    outq == 0)
-		return true;
 	/* Its program has gone too, or will take no more. */
-	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || atomic_load(&slot->draining) != 0))
+	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || closed))
 		return true;
-	return wrap->rx.fin && wrap->tx.fin && wrap->tx.owed_size == 0 &&
-	       hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 && outq == 0;
+	/* Both have ended; or closed, and whatever may still come is for nobody: if our last word has arrived. */
+	if (!(wrap->rx.fin && wrap->tx.fin) && !(closed && wrap->tx.bye && hf_resume_backlog(slot, wrap) == 0))
+		return false;
+	return wrap->tx.owed_size == 0 && hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 && outq == 0;
 }
 
 /* Whether the session may go on over another connection: it is ours alone, and nobody has ended it. */

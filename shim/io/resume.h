@@ -49,12 +49,10 @@ struct hf_resume {
 	/* The watchdog's. */
 	enum hf_resume_step step;
 	uint64_t broken_at, until, next_at; /* ms */
-	uint64_t resumed_at;
 	uint32_t tries;
 	int error; /* the kernel's own word for the end of the path, 0: end of file */
 	int offered;
 	bool offer_fenced;
-	bool proved;  /* it is of who began the session, and only waits to be taken over */
 	int listener; /* one of ours, where the program has none any more, plus one; 0: none */
 	uint64_t readable_since, listen_at;
 	bool fenced; /* nothing more is acknowledged on the old connection */
@@ -184,15 +182,14 @@ void hf_resume_read_mail(void);
 
 /* Between the files of the resumption. */
 
-/* Whether HELLO is of the client that began WRAP's session. */
-bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_SIZE]);
+/* Whether HELLO is of the client that began WRAP's session; *PEER is what it says. */
+bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_SIZE], struct hf_hello *peer);
 
 /* SLOT's session is over. */
 void hf_resume_bury(struct hf_slot *slot);
 
 /* Hand FD, on which HELLO calls a session by NAME, to the process of the family that has it. */
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello);
-int hf_resume_speaker(void);
 
 /* Whether both programs have ended their direction, and ours has arrived to the last byte: nothing is left to do. */
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap);

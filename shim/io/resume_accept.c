@@ -2,6 +2,7 @@
  * A client that resumes a session comes to a listener like any other: it is known by its first bytes, and the program
  * never sees it.
  */
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -32,16 +33,15 @@ static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
 	return NULL;
 }
 
-bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZE])
+bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZE], struct hf_hello *peer)
 {
 	uint8_t bytes[HF_CHECK_SIZE], name[HF_SESSION_SIZE];
 	const struct hf_key key = {bytes, sizeof(bytes)};
 	enum hf_hello_result result;
-	struct hf_hello peer;
 	size_t used;
 
 	hf_resume_keys(wrap, bytes, name);
-	result = hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, &peer, &used);
+	result = hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, peer, &used);
 	explicit_bzero(bytes, sizeof(bytes));
 	return result == HF_HELLO_VALID;
 }
@@ -109,9 +109,8 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 
 static bool hand_over(int fd, struct hf_slot *slot)
 {
-	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
 	struct hf_resume *resume = hf_resume_of(slot);
-	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH), before;
+	int copy = hf_high_copy(fd), before;
 
 	if (copy < 0)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -149,6 +148,7 @@ bool hf_resume_take(int fd)
 	enum { PATIENCE_MS = 50 };
 	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
+	struct hf_hello peer;
 	bool done = false;
 	long got = first_bytes(fd, in);
 
@@ -165,7 +165,7 @@ bool hf_resume_take(int fd)
 	slot = slot_named(name);
 	if (slot == NULL)
 		done = tell_over(fd, name, in) || hf_resume_pass(fd, name, in);
-	else if (hf_resume_genuine(hf_wrap_of(slot), in) && !(done = hand_over(fd, slot))) {
+	else if (hf_resume_genuine(hf_wrap_of(slot), in, &peer) && !(done = hand_over(fd, slot))) {
 		hf_resume_bury(slot); /* over in this very moment */
 		done = tell_over(fd, name, in);
 	}

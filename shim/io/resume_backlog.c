@@ -5,6 +5,7 @@
  * to one that the program has closed.  So the watchdog looks: what it takes from the program's listener and is no
  * RESUME waits here for the program's next accept(2), before whatever the kernel still has.
  */
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -19,7 +20,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-enum { MOST = 64, HIGH = 512 };
+enum { MOST = 64 };
 
 /* A connection that waits for accept(2). */
 struct waiting {
@@ -83,20 +84,9 @@ bool hf_resume_was_hurried(int listener, uint64_t before)
 	       (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) == 0;
 }
 
-/* Out of the way of programs that expect the lowest number, and of their sweeps. */
-static int raise(int fd)
-{
-	int up = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
-
-	if (up < 0)
-		return fd;
-	hf_sys_close(fd);
-	return up;
-}
-
 static void enqueue(int listener, int fd)
 {
-	queue[queued++] = (struct waiting){cookie_of(listener), raise(fd)};
+	queue[queued++] = (struct waiting){cookie_of(listener), hf_raise(fd)};
 	atomic_store(&hf_resume_waiting, (uint32_t)queued);
 }
 
@@ -233,7 +223,7 @@ static int listen_at(const union hf_address *local)
 		hf_sys_close(fd);
 		return -1;
 	}
-	return raise(fd);
+	return hf_raise(fd);
 }
 
 void hf_resume_look_around(struct hf_resume *resume, uint64_t now)

@@ -6,6 +6,7 @@
  * Anybody on the machine may write there: what comes is believed only if its HELLO is genuine.
  */
 #include "io/adopt.h"
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -17,8 +18,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/un.h>
-
-enum { HIGH = 512 };
 
 static _Atomic int box = -1;        /* our socket */
 static _Atomic uint32_t box_epoch;  /* of the process it was made by */
@@ -45,7 +44,7 @@ static uint64_t our_box(void)
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	uint64_t number = 0;
-	int fd, up;
+	int fd;
 
 	if (atomic_load(&box) >= 0 && atomic_load(&box_epoch) == epoch)
 		return atomic_load(&box_number);
@@ -55,11 +54,7 @@ static uint64_t our_box(void)
 	fd = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return 0;
-	up = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
-	if (up >= 0) {
-		hf_sys_close(fd);
-		fd = up;
-	}
+	fd = hf_raise(fd);
 	(void)hf_sys_getrandom(&number, sizeof(number), 0);
 	if (number == 0 || hf_sys3(SYS_bind, fd, &name, address_of(number, &name)) < 0) {
 		hf_sys_close(fd);
@@ -118,26 +113,21 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 				     .msg_iovlen = 1,
 				     .msg_control = &control,
 				     .msg_controllen = sizeof(control)};
+		struct hf_hello peer;
 		uint64_t number;
 
 		if (wrap == NULL || atomic_load(&wrap->conn.cookie) == 0 || wrap->client ||
 		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 ||
-		    (number = atomic_load(&wrap->resume_box)) == 0 || !hf_resume_genuine(wrap, hello))
+		    (number = atomic_load(&wrap->resume_box)) == 0 || !hf_resume_genuine(wrap, hello, &peer))
 			continue;
 		msg.msg_namelen = address_of(number, &to);
 		control.header.cmsg_level = SOL_SOCKET;
 		control.header.cmsg_type = SCM_RIGHTS;
 		control.header.cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		return hf_sys_sendmsg(atomic_load(&box) >= 0 ? atomic_load(&box) : hf_resume_speaker(), &msg,
-				      MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+		return hf_sys_sendmsg(our_box() != 0 ? atomic_load(&box) : -1, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 	}
 	return false;
-}
-
-int hf_resume_speaker(void)
-{
-	return our_box() != 0 ? atomic_load(&box) : -1;
 }
 
 static int received(struct msghdr *msg)

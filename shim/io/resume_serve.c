@@ -30,18 +30,11 @@ static uint64_t greet(struct hf_slot *slot, uint64_t now)
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int new = resume->offered - 1;
-	uint8_t in[HF_HELLO_SIZE], out[HF_HELLO_SIZE], bytes[HF_CHECK_SIZE], name[HF_SESSION_SIZE];
-	const struct hf_key key = {bytes, sizeof(bytes)};
-	enum hf_hello_result result;
+	uint8_t in[HF_HELLO_SIZE], out[HF_HELLO_SIZE];
 	struct hf_hello peer;
-	size_t used;
 
-	if (hf_sys_recvfrom(new, in, sizeof(in), MSG_DONTWAIT, NULL, NULL) != (long)sizeof(in))
-		return decline(resume, now);
-	hf_resume_keys(wrap, bytes, name);
-	result = hf_hello_read(in, sizeof(in), &key, false, NULL, NULL, &peer, &used);
-	explicit_bzero(bytes, sizeof(bytes));
-	if (result != HF_HELLO_VALID)
+	if (hf_sys_recvfrom(new, in, sizeof(in), MSG_DONTWAIT, NULL, NULL) != (long)sizeof(in) ||
+	    !hf_resume_genuine(wrap, in, &peer))
 		return decline(resume, now);
 	/* Whether what it expects is still kept matters only when it has proved to be no replay. */
 	hf_resume_hello(slot, out, HF_HELLO_SERVER, peer.nonce);
@@ -50,7 +43,7 @@ static uint64_t greet(struct hf_slot *slot, uint64_t now)
 	memcpy(resume->peer_nonce, peer.nonce, sizeof(peer.nonce));
 	resume->peer_expects = peer.offset;
 	resume->step = HF_STEP_PROVE;
-	resume->proved = resume->offer_fenced = false;
+	resume->offer_fenced = false;
 	resume->next_at = now + PROVE_MS;
 	return now + 1;
 }
@@ -191,7 +184,6 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 	}
 	if (got <= 0 || !proved(resume, wrap, in))
 		return decline(resume, now);
-	resume->proved = true;
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return next;
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {

@@ -123,30 +123,12 @@ static bool drain(struct hf_slot *slot, int fd)
 	return true;
 }
 
-/* It cannot be resumed after all: the old end is the end, in the kernel's own words. */
-static uint64_t as_it_was(struct hf_slot *slot, int fd, uint64_t now)
-{
-	hf_resume_give_up(slot, fd, now, hf_resume_of(slot)->error);
-	return UINT64_MAX;
-}
-
 static void tell(struct hf_slot *slot, enum hf_event_kind kind, uint64_t down, uint64_t resent)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 
 	hf_tell_resume(slot, kind, resume->error == ECONNRESET || resume->error == EPIPE ? HF_WHY_RESET : HF_WHY_PATH,
 		       down, resent);
-}
-
-/* Edges that came while it was broken have been taken back. */
-static void again(struct hf_slot *slot, int fd)
-{
-	hf_fd_entry entry = hf_slot_entry(slot);
-
-	hf_epoll_again(fd);
-	for (int other = 0; other < hf_fdmap_end(); other++)
-		if (other != fd && hf_fdmap_get(other) == entry)
-			hf_epoll_again(other);
 }
 
 /* Nobody is in a call on it, nothing more comes: what has come is taken, and frames begin afresh. */
@@ -161,13 +143,16 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		return UINT64_MAX;
 	}
 	if (wrap->rx.bye || wrap->session.peer_done || wrap->tx.sent > resume->ring.end ||
-	    hf_resume_complete(slot, wrap))
-		return as_it_was(slot, fd, now);
+	    hf_resume_complete(slot, wrap)) {
+		/* It cannot be resumed after all: the old end is the end, in the kernel's own words. */
+		hf_resume_give_up(slot, fd, now, resume->error);
+		return UINT64_MAX;
+	}
 	hf_resume_break(&wrap->rx, &wrap->tx, &resume->ring);
 	wrap->rx_raw = wrap->tx_raw = 0;
 	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
 	if (hf_resume_inbox(slot) != 0 || wrap->rx.fin)
-		again(slot, fd);
+		hf_epoll_again(slot);
 	resume->step = HF_STEP_REST;
 	resume->next_at = now;
 	resume->tries = 0;
@@ -252,7 +237,6 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 		hf_sys_shutdown(fd, SHUT_RD);
 	atomic_store(&resume->restored, 1);
 	over(resume);
-	resume->resumed_at = now;
 	slot->looked = false;
 	atomic_store(&slot->error_seen, 0);
 	atomic_store(&slot->told_reset, 0);
@@ -261,7 +245,7 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	atomic_store(&wrap->broken, 0);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_socket_retune(slot, fd);
-	again(slot, fd);
+	hf_epoll_again(slot);
 	tell(slot, HF_EV_RESUMED, now - resume->broken_at, resent);
 	wake(resume);
 	return true;
@@ -289,7 +273,7 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 		hf_resume_hang_up(fd);
 	over(resume);
 	atomic_store(&wrap->broken, 0);
-	again(slot, fd);
+	hf_epoll_again(slot);
 	wake(resume);
 }
 

@@ -48,8 +48,9 @@ void hf_pause(void);
 /* The watchdog's: SWAP puts another socket under FD; what epoll descriptors know of FD is moved along. */
 void hf_epoll_around(int fd, void (*swap)(void *arg), void *arg);
 
-/* The watchdog's: whoever waits for FD by epoll is told afresh of what it has; an edge may have been taken back. */
-void hf_epoll_again(int fd);
+/* The watchdog's: whoever waits for SLOT by epoll is told afresh of what it has; an edge may have been taken back. */
+struct hf_slot;
+void hf_epoll_again(struct hf_slot *slot);
 
 struct hf_sieve {
 	uint32_t turned; /* hf_wrap_turned before the kernel was asked */

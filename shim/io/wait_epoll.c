@@ -256,17 +256,19 @@ void hf_epoll_around(int fd, void (*swap)(void *arg), void *arg)
 	hf_turn_end(&owner);
 }
 
-void hf_epoll_again(int fd)
+void hf_epoll_again(struct hf_slot *slot)
 {
+	hf_fd_entry entry = hf_slot_entry(slot);
+
 	if (!atomic_load(&recording))
 		return;
 	(void)hf_turn_take(&owner, hf_turn_watchdog(), -1);
 	for (size_t i = 0; i < SIZE; i++) {
 		struct epoll_event event = {.events = table[i].events, .data.u64 = table[i].data};
 
-		if (table[i].used && table[i].fd == fd && !table[i].fired && current(&table[i]) &&
+		if (table[i].used && !table[i].fired && hf_fdmap_get(table[i].fd) == entry && current(&table[i]) &&
 		    (event.events & EPOLLEXCLUSIVE) == 0)
-			(void)hf_sys_epoll_ctl(table[i].epfd, EPOLL_CTL_MOD, fd, &event);
+			(void)hf_sys_epoll_ctl(table[i].epfd, EPOLL_CTL_MOD, table[i].fd, &event);
 	}
 	hf_turn_end(&owner);
 }
