@@ -258,9 +258,10 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 
 	if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
 		tell(slot, HF_EV_GAVE_UP, now - resume->broken_at, 0);
-	/* As the kernel had it: behind what has come a read says so, once, and a write is refused. */
-	if (error != ETIMEDOUT || (wrap->rx.fin && wrap->tx.fin)) {
-		if (error != 0 && !wrap->rx.fin)
+	/* As the kernel had it: behind what has come a read says so, once, and a write is refused.  But the peer's last
+	 * word is an end like any other, whatever became of its connection. */
+	if (error != ETIMEDOUT || wrap->rx.bye || (wrap->rx.fin && wrap->tx.fin)) {
+		if (error != 0 && !wrap->rx.fin && !wrap->rx.bye)
 			atomic_store(&wrap->error_taken, error == EPIPE || error == ECONNABORTED ? ECONNRESET : error);
 		atomic_store(&wrap->ended, 1);
 		atomic_store(&wrap->real_shut_write, 1);
