@@ -9,6 +9,7 @@
 #include "zoo.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
@@ -41,9 +42,16 @@ static unsigned roll(unsigned *state, unsigned below)
 
 static void fail(const struct conn *c, const char *what, long a, long b)
 {
-	printf("# seed %u connection %u %s %s: %s (%ld, %ld; errno %s) sent %zu/%zu received %zu/%zu\n", seed, c->id,
-	       server ? "server" : "client", names[c->style], what, a, b, strerrorname_np(errno), c->sent, c->out,
-	       c->received, c->in);
+	static atomic_flag failed = ATOMIC_FLAG_INIT;
+	struct timespec now;
+
+	/* Of one process the first: what follows, follows from its end. */
+	while (atomic_flag_test_and_set(&failed))
+		pause();
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	printf("# %ld.%03ld seed %u connection %u %s %s: %s (%ld, %ld; errno %s) sent %zu/%zu received %zu/%zu\n",
+	       (long)now.tv_sec, now.tv_nsec / 1000000, seed, c->id, server ? "server" : "client", names[c->style],
+	       what, a, b, strerrorname_np(errno), c->sent, c->out, c->received, c->in);
 	fflush(stdout);
 	_exit(1);
 }
