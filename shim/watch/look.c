@@ -143,9 +143,10 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 }
 
 /* Closed by the program; its last bytes are on their way, for as long as the peer's kernel answers. */
-static void drain(struct hf_slot *slot, int fd, uint64_t now)
+static void drain(struct hf_slot *slot, uint64_t now)
 {
 	enum { AGAIN_MS = 8 };
+	int fd = atomic_load(&slot->fd); /* of now: what it was when the look began the program may just have closed */
 	struct hf_evidence evidence;
 	struct hf_ruling ruling = {.gone = true};
 
@@ -396,7 +397,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 	if (hf_redial_of(slot) != NULL && atomic_load(&slot->failed) == 0 && redialling(slot, fd, now))
 		return;
 	if (atomic_load(&slot->draining) != 0) {
-		drain(slot, fd, now);
+		drain(slot, now);
 		return;
 	}
 	if (!hf_socket_look(slot, fd, &evidence)) {
