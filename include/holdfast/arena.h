@@ -145,13 +145,14 @@ struct hf_arena_view {
 };
 
 /*
- * A session that could have been resumed and is over, with everything the peer sent received: TIME-WAIT.  A peer that
- * missed the last acknowledgement comes to say it all again, and is told.
+ * A session that could have been resumed and is over, ended by both programs, with everything the peer sent received:
+ * TIME-WAIT.  A peer that missed the last acknowledgement comes to say it all again, and is told; and one that missed
+ * our last word hears it again.
  */
 struct hf_arena_tomb {
 	_Atomic uint64_t until; /* ms; 0: free; all ones: being written */
 	uint8_t name[16], key[32];
-	uint64_t expects;
+	uint64_t expects, said; /* offsets: of the peer's direction; of what was said in ours, to the last byte */
 };
 
 struct hf_arena {

@@ -10,6 +10,7 @@
 #include "watch/watch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -121,10 +122,19 @@ bool hf_resume_fatal(int error)
 	       error == ENOTCONN;
 }
 
+/* How many bytes the peer's kernel does not have yet. The kernel's own FIN, which leaving a connection says, is none. */
+static int unacknowledged(int fd)
+{
+	int outq = 0, state = hf_tcp_state(fd);
+
+	if (hf_sys_ioctl(fd, SIOCOUTQ, &outq) < 0)
+		return INT_MAX;
+	return outq - (state == TCP_FIN_WAIT1 || state == TCP_CLOSING || state == TCP_LAST_ACK);
+}
+
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	bool closed = atomic_load(&slot->draining) != 0;
-	int outq = 0;
 
 	/* Its program has gone too, or will take no more. */
 	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || closed))
@@ -132,7 +142,7 @@ bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 	/* Both have ended; or closed, and whatever may still come is for nobody: if our last word has arrived. */
 	if (!(wrap->rx.fin && wrap->tx.fin) && !(closed && wrap->tx.bye && hf_resume_backlog(slot, wrap) == 0))
 		return false;
-	return wrap->tx.owed_size == 0 && hf_sys_ioctl(atomic_load(&slot->fd), SIOCOUTQ, &outq) == 0 && outq == 0;
+	return wrap->tx.owed_size == 0 && unacknowledged(atomic_load(&slot->fd)) == 0;
 }
 
 /* Whether the session may go on over another connection: it is ours alone, and nobody has ended it. */
@@ -173,14 +183,13 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 bool hf_resume_unannounced(struct hf_slot *slot, int fd)
 {
 	const struct hf_wrap *wrap = hf_wrap_of(slot);
-	int outq = 0, inq = 0;
+	int inq = 0;
 
 	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->rx.bye || hf_sys_ioctl(fd, SIOCINQ, &inq) < 0 ||
 	    inq != 0)
 		return false;
 	/* Behind both FINs the kernel's own is the last acknowledgement. */
-	return wrap->session.state < HF_S_CLOSING || wrap->tx.owed_size != 0 || hf_sys_ioctl(fd, SIOCOUTQ, &outq) < 0 ||
-	       outq != 0;
+	return wrap->session.state < HF_S_CLOSING || wrap->tx.owed_size != 0 || unacknowledged(fd) != 0;
 }
 
 bool hf_resume_met(struct hf_slot *slot, int fd)

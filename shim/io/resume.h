@@ -43,6 +43,7 @@ struct hf_resume {
 	_Atomic uint32_t word;        /* a futex: changes whenever whoever waits should look again */
 	_Atomic int offer;            /* server: the connection a RESUME came on, plus one; 0: none */
 	_Atomic uint8_t arrived;      /* the peer has said that it has everything, our end included */
+	_Atomic uint8_t aborted;      /* the program has ended it by a reset */
 	_Atomic uint8_t restored;     /* resumed at least once: the kernel's addresses are not those the program knew */
 	union hf_address local, peer; /* as the program first saw them */
 
@@ -87,7 +88,8 @@ bool hf_resume_lost(struct hf_slot *slot, int error);
 /* Errors by which the kernel says that the path is gone. */
 bool hf_resume_fatal(int error);
 
-/* The kernel's end of the peer's direction has come on FD: whether no frame said so, and none that is unread may. */
+/* The kernel's end of the peer's direction has come on FD: whether no frame said so, and none that is unread may.  Both
+ * turns are ours, or nobody writes: else our own last word may have arrived before it is known to have been sent. */
 bool hf_resume_unannounced(struct hf_slot *slot, int fd);
 
 /*

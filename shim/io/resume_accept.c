@@ -68,12 +68,14 @@ void hf_resume_bury(struct hf_slot *slot)
 	struct hf_arena *head = hf_arena();
 	struct hf_arena_tomb *tomb;
 
-	if (resume == NULL || wrap == NULL || head == NULL || wrap->client || !(wrap->rx.fin || wrap->rx.bye))
+	if (resume == NULL || wrap == NULL || head == NULL || wrap->client || !(wrap->rx.fin || wrap->rx.bye) ||
+	    !(wrap->tx.fin || wrap->tx.bye) || atomic_load(&resume->aborted) != 0)
 		return;
 	tomb = &head->tombs[atomic_fetch_add(&head->tomb_next, 1) % HF_ARENA_TOMBS];
 	atomic_store(&tomb->until, UINT64_MAX);
 	hf_resume_keys(wrap, tomb->key, tomb->name);
 	tomb->expects = hf_resume_expects(&wrap->rx);
+	tomb->said = resume->ring.end;
 	atomic_store(&tomb->until, hf_wrap_now_ms() + hf_runtime.config.reconnect_window);
 }
 
@@ -90,16 +92,18 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 					.flags = HF_HELLO_SERVER | HF_HELLO_RESUME,
 					.offset = copy.expects},
 				peer;
-		uint8_t out[HF_HELLO_SIZE];
+		uint8_t out[HF_HELLO_SIZE + HF_HEADER_SIZE];
 		size_t used;
 
 		if (copy.until <= now || memcmp(copy.name, name, sizeof(copy.name)) != 0 ||
 		    atomic_load(&tomb->until) != copy.until || copy.until == UINT64_MAX ||
-		    hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, &peer, &used) != HF_HELLO_VALID)
+		    hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, &peer, &used) != HF_HELLO_VALID ||
+		    peer.offset < copy.said) /* bytes are lost to it that nobody keeps any more */
 			continue;
 		memcpy(mine.session, name, sizeof(mine.session));
 		(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
 		hf_hello_make(out, &mine, &key, peer.nonce);
+		hf_header_make(out + HF_HELLO_SIZE, HF_FRAME_BYE, 0);
 		(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
 		(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		return true;

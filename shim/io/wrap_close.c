@@ -209,9 +209,17 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	/* Reset, and the program has collected the error: what we still have to say nobody will take. */
 	if (hf_tcp_state(fd) == TCP_CLOSE)
 		return hf_resume_lost(slot, ECONNRESET) ? 0 : -1;
-	if (peer_ended(fd) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
-		return 0;
 	if (peer_ended(fd)) {
+		if (hf_resume_of(slot) != NULL) {
+			bool lost;
+
+			if (!hf_wrap_take_tx(slot, fd, me, 0))
+				return buried(slot);
+			lost = !buried(slot) && hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0);
+			hf_turn_end(&wrap->tx_turn);
+			if (lost)
+				return 0;
+		}
 		hf_wrap_session_lock(wrap, me);
 		hf_session_peer_done(&wrap->session);
 		hf_wrap_session_unlock(wrap);
@@ -287,6 +295,7 @@ static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
 	if (wrap == NULL || hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON ||
 	    hf_resume_broken(wrap) || !hf_wrap_take_tx(slot, fd, me, 0))
 		return;
+	atomic_store(&hf_resume_of(slot)->aborted, 1);
 	hf_books_open(&wrap->tx_books_open);
 	(void)hf_tx_abort(&wrap->tx);
 	hf_books_close(&wrap->tx_books_open);

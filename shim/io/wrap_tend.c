@@ -130,16 +130,21 @@ static void finish(struct hf_slot *slot, int fd, uint32_t me)
 		hf_sys_shutdown(fd, SHUT_WR);
 }
 
-/* The kernel's own end of the peer's direction: no more beats to a socket that may be closed. */
-static void note_end(struct hf_slot *slot, int fd, uint32_t me, const struct hf_evidence *evidence)
+/* The kernel's own end of the peer's direction has come: no more beats to a socket that may be closed. */
+static bool peer_ended(const struct hf_evidence *evidence)
+{
+	return evidence->state == HF_TCP_CLOSE_WAIT || evidence->state == HF_TCP_LAST_ACK ||
+	       evidence->state == HF_TCP_CLOSING || evidence->state == HF_TCP_TIME_WAIT;
+}
+
+/* It has.  WRITING: somebody else may be. */
+static void note_end(struct hf_slot *slot, int fd, uint32_t me, bool writing)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool ended = evidence->state == HF_TCP_CLOSE_WAIT || evidence->state == HF_TCP_LAST_ACK ||
-		     evidence->state == HF_TCP_CLOSING || evidence->state == HF_TCP_TIME_WAIT;
 
-	if (!ended)
-		return;
 	/* An end that no frame announced is that of a path (io/resume.h). */
+	if (writing && hf_resume_of(slot) != NULL && wrap->session.state >= HF_S_CLOSING)
+		return;
 	if (hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return;
 	/* What is unread may hold the frame that says so. */
@@ -199,7 +204,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_watchdog();
 	uint64_t next;
-	bool ours;
+	bool ours, writing;
 
 	if (wrap == NULL || atomic_load(&slot->fate) != 0)
 		return UINT64_MAX;
@@ -216,9 +221,14 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 			hf_sys_shutdown(fd, SHUT_RD);
 	}
 	take_note(wrap, fd, me, now, evidence);
-	note_end(slot, fd, me, evidence);
-	if (hf_wrap_take_tx(slot, fd, me, 0)) {
-		beat(slot, fd, me, now);
+	writing = !hf_wrap_take_tx(slot, fd, me, 0);
+	if (peer_ended(evidence))
+		note_end(slot, fd, me, writing);
+	if (!writing) {
+		if (!peer_ended(evidence))
+			beat(slot, fd, me, now);
+		else
+			hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 		finish(slot, fd, me);
 		if (ours)
 			check_ledger(slot, fd, now);
@@ -229,7 +239,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	next = wrap->session.beat_due;
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
 	    hf_resume_backlog(slot, wrap) != 0 || atomic_load(&wrap->starved) != 0 ||
-	    wrap->session.state == HF_S_TIME_WAIT)
+	    wrap->session.state == HF_S_TIME_WAIT || (writing && peer_ended(evidence)))
 		next = now + SHAKE_MS;
 	return next > now ? next : now + SHAKE_MS;
 }
