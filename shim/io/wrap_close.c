@@ -293,7 +293,7 @@ static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (wrap == NULL || hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON ||
-	    hf_resume_broken(wrap) || !hf_wrap_take_tx(slot, fd, me, 0))
+	    hf_resume_broken(wrap) || hf_tcp_state(fd) == TCP_CLOSE || !hf_wrap_take_tx(slot, fd, me, 0))
 		return;
 	atomic_store(&hf_resume_of(slot)->aborted, 1);
 	hf_books_open(&wrap->tx_books_open);
