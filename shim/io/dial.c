@@ -8,6 +8,21 @@ int hf_hang_up(int fd)
 	return (int)hf_sys_connect(fd, &none, sizeof(none));
 }
 
+void hf_dial_forget(int fd)
+{
+	enum { MOST = 64 };
+	int nothing;
+	socklen_t len = sizeof(nothing);
+
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &nothing, &len);
+	for (int i = 0; i < MOST; i++) {
+		struct msghdr msg = {0};
+
+		if (hf_sys_recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+			break;
+	}
+}
+
 int hf_dial(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	/* O_NONBLOCK belongs to the open file, which others may share; an instant is all it may take (SO_SNDTIMEO,

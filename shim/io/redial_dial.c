@@ -93,7 +93,7 @@ static uint64_t go_on(struct hf_slot *slot, struct hf_redialling *redial, int fd
 static uint64_t later(struct hf_redialling *redial, int fd, uint64_t now)
 {
 	(void)hf_hang_up(fd);
-	(void)error_of(fd);
+	hf_dial_forget(fd);
 	redial->step = HF_REDIAL_REST;
 	redial->next_at = now + hf_dial_rest(redial->tries++);
 	return redial->next_at;

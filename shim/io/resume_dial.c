@@ -19,11 +19,10 @@ enum { STEP_MS = 4, CALL_MS = 2000, GREET_MS = 5000 };
 void hf_resume_hang_up(int fd)
 {
 	int nothing = 0;
-	socklen_t len = sizeof(nothing);
 
 	(void)hf_hang_up(fd);
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
-	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &nothing, &len);
+	hf_dial_forget(fd);
 }
 
 /* Not this time: again after a while. */
