@@ -23,7 +23,8 @@
 enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 3 };
 
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set. */
-enum { MARK = 0x7f4846f1 };
+/* Out of reach as a limit; or a limit of ours, with these lowest bits. */
+enum { MARK = 0x7f4846f1, MARK_BITS = 0xfff };
 
 _Atomic bool hf_wrap_used;
 
@@ -52,7 +53,7 @@ bool hf_wrap_marked(int fd)
 	int value = 0;
 	socklen_t len = sizeof(value);
 
-	return hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0 && value == MARK;
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0 && hf_wrap_is_mark(value);
 }
 
 static uint64_t cookie_of(int fd)
@@ -84,7 +85,7 @@ bool hf_wrap_known(int fd)
 
 bool hf_wrap_is_mark(int value)
 {
-	return value == MARK;
+	return value > MARK_BITS && (value & MARK_BITS) == (MARK & MARK_BITS);
 }
 
 static void mark(int fd)
@@ -95,6 +96,14 @@ static void mark(int fd)
 	/* A program that has set a limit keeps it, and goes without. */
 	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, &len) == 0 && value == 0)
 		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &own, sizeof(own));
+}
+
+void hf_wrap_mark_kept(int fd, uint32_t size)
+{
+	int value = (int)(size / 2 & ~(uint32_t)MARK_BITS) | (MARK & MARK_BITS);
+
+	if (value > MARK_BITS && hf_wrap_marked(fd))
+		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
 }
 
 void hf_wrap_unmark(int fd)

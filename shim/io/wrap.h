@@ -128,6 +128,12 @@ bool hf_wrap_marked(int fd);
 bool hf_wrap_known(int fd);
 bool hf_wrap_is_mark(int value);
 
+/*
+ * The same mark as a limit that matters: what may wait unsent in the kernel of what a ring of SIZE bytes keeps.  A
+ * writer then sleeps in the kernel, and is polled there, as ever; a full ring could only be asked again and again.
+ */
+void hf_wrap_mark_kept(int fd, uint32_t size);
+
 /* Hold the connection of FD, a marked one that is about to be adopted.  False: its state is not in the arena. */
 bool hf_wrap_hold(int fd);
 
