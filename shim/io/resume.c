@@ -123,7 +123,8 @@ bool hf_resume_fatal(int error)
 	       error == ENOTCONN;
 }
 
-/* How many bytes the peer's kernel does not have yet. The kernel's own FIN, which leaving a connection says, is none. */
+/* How many bytes the peer's kernel does not have yet. The kernel's own FIN, which leaving a connection says, is none.
+ */
 static int unacknowledged(int fd)
 {
 	int outq = 0, state = hf_tcp_state(fd);
