@@ -9,8 +9,11 @@ static size_t least(size_t a, size_t b)
 
 void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n)
 {
-	size_t at = (size_t)(ring->end % ring->size), first;
+	size_t at, first;
 
+	if (ring->start == ring->end)
+		ring->base = ring->end;
+	at = (size_t)((ring->end - ring->base) % ring->size);
 	n = least(n, hf_ring_room(ring));
 	first = least(n, ring->size - at);
 	memcpy(memory + at, bytes, first);
@@ -30,7 +33,7 @@ size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t of
 
 	if (offset < ring->start || offset >= ring->end)
 		return 0;
-	at = (size_t)(offset % ring->size);
+	at = (size_t)((offset - ring->base) % ring->size);
 	*bytes = memory + at;
 	return least((size_t)(ring->end - offset), ring->size - at);
 }

@@ -17,9 +17,13 @@
 #include "core/hello.h"
 #include "core/session.h"
 
-/* Bytes sent and perhaps not arrived: [start, end) of the direction. Byte N stands at N % size. */
+/*
+ * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % size; a ring that has
+ * been emptied begins at its first byte again, so that a direction that is not behind goes round in a few of them, which
+ * the processor's caches hold.
+ */
 struct hf_ring {
-	uint64_t start, end;
+	uint64_t start, end, base;
 	uint32_t size;
 	bool fin, bye; /* said on some connection before: it may have arrived, or is to be said again */
 	bool held;     /* since a break: what the kernel says of its queue is not about what was sent */

@@ -241,15 +241,23 @@ bool hf_resume_wait(struct hf_slot *slot, uint32_t limit)
 
 size_t hf_resume_room(struct hf_slot *slot, int fd)
 {
+	enum { PIECE = 32 * 1024 }; /* what is copied again and again should stay in the processor's cache */
 	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_ring *ring = &resume->ring;
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	size_t room = hf_ring_room(ring);
+	bool ample = room > ring->size / 4;
 	int outq = 0;
 
-	/* Asked only when it matters: a call of the kernel's for every fourth of the ring. */
-	if (hf_ring_room(&resume->ring) < resume->ring.size / 4 && !hf_resume_broken(wrap) &&
-	    resume->ring.end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 && outq >= 0)
-		hf_ring_release(&resume->ring, hf_resume_arrived(&wrap->tx, &resume->ring, (uint64_t)outq));
-	return hf_ring_room(&resume->ring);
+	/* A call of the kernel's, at most one for so many bytes unless it matters. */
+	if (ample &&
+	    (ring->end - ring->start < PIECE || (ring->end >= resume->asked && ring->end - resume->asked < PIECE)))
+		return room;
+	resume->asked = ring->end;
+	if (!hf_resume_broken(wrap) && ring->end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 &&
+	    outq >= 0)
+		hf_ring_release(ring, hf_resume_arrived(&wrap->tx, ring, (uint64_t)outq));
+	return hf_ring_room(ring);
 }
 
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n)

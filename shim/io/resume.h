@@ -38,6 +38,7 @@ struct hf_resume {
 	uint8_t *inbox; /* a mapping of its own, or NULL */
 	size_t inbox_size;
 	_Atomic size_t inbox_at, inbox_end;
+	uint64_t asked;               /* how far it was sent when the kernel was last asked what has arrived */
 	_Atomic uint32_t send_limit;  /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
 	_Atomic int pid;              /* of the process the numbers and the inbox's mapping below are of; 0: none */
 	_Atomic uint32_t word;        /* a futex: changes whenever whoever waits should look again */

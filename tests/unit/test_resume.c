@@ -84,6 +84,24 @@ static void ring_takes_no_more_than_it_has_room_for(void **state)
 	assert_int_equal(memory[8], 0xa5);
 }
 
+static void ring_that_is_emptied_begins_anew(void **state)
+{
+	struct hf_ring ring = {.size = 8};
+	uint8_t memory[8] = {0};
+
+	(void)state;
+	put(&ring, memory, 5);
+	hf_ring_release(&ring, 4);
+	put(&ring, memory, 2); /* not empty: goes on behind */
+	check_ring(&ring, memory);
+	hf_ring_release(&ring, 7);
+	memset(memory, 0, sizeof(memory));
+	put(&ring, memory, 3);
+	check_ring(&ring, memory);
+	for (size_t i = 3; i < sizeof(memory); i++)
+		assert_int_equal(memory[i], 0);
+}
+
 static void ring_releases_only_what_it_has(void **state)
 {
 	struct hf_ring ring = {.start = 10, .end = 15, .size = 8};
@@ -377,6 +395,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ring_goes_round),
 		cmocka_unit_test(ring_takes_no_more_than_it_has_room_for),
+		cmocka_unit_test(ring_that_is_emptied_begins_anew),
 		cmocka_unit_test(ring_releases_only_what_it_has),
 		cmocka_unit_test(never_too_much_has_arrived),
 		cmocka_unit_test(nothing_arrives_between_connections),
