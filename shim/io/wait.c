@@ -35,12 +35,19 @@ uint64_t hf_deadline(const struct timespec *timeout)
 
 	if (timeout == NULL || timeout->tv_sec >= most)
 		return UINT64_MAX;
+	if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
+		return 0;
 	return hf_wrap_now_us() + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
+}
+
+bool hf_passed(uint64_t until)
+{
+	return until == 0 || (until != UINT64_MAX && hf_wrap_now_us() >= until);
 }
 
 const struct timespec *hf_left(uint64_t until, struct timespec *left)
 {
-	uint64_t now = hf_wrap_now_us(), us = until > now ? until - now : 0;
+	uint64_t now = until != 0 ? hf_wrap_now_us() : 0, us = until > now ? until - now : 0;
 
 	*left = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
 	return left;
@@ -274,7 +281,7 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 			return ready;
 		ready = sift_fds(fds, count, &sieve);
 		errno = error;
-		if (ready > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
+		if (ready > 0 || hf_passed(until))
 			return ready;
 		if (sieve.pause)
 			hf_pause();

@@ -354,7 +354,7 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 		if (kept)
 			count = add_inboxes(epfd, events, count, room, false);
 		errno = error;
-		if (count > 0 || (timeout != NULL && hf_wrap_now_us() >= until))
+		if (count > 0 || hf_passed(until))
 			return count;
 		if (sieve.pause)
 			hf_pause();
@@ -366,11 +366,16 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
 		       const struct timespec *timeout, const sigset_t *mask)
 {
+	const struct timespec none = {0, 0};
 	struct hf_quiet quiet;
 	int count;
 
 	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
 		return wait_on(flavour, epfd, events, room, timeout, mask);
+	/* A busy server finds what it waits for there already, and need not be guarded against signals. */
+	count = wait_on(flavour, epfd, events, room, &none, mask);
+	if (count != 0)
+		return count;
 	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
 	hf_quiet_end(&quiet);
 	return count;

@@ -17,7 +17,7 @@
 
 #ifdef __x86_64__
 
-enum { WARM = 40, LARGE = 16384 };
+enum { WARM = 12, LARGE = 16384 };
 
 static int zero, null, us, peer, idle, epoll;
 static char buf[LARGE];
@@ -25,7 +25,7 @@ static char buf[LARGE];
 static void fill(size_t size)
 {
 	write_all(peer, buf, size);
-	usleep(20000); /* until it is there */
+	usleep(4000); /* until it is there */
 }
 
 static void ready_64(void)
@@ -169,7 +169,7 @@ static void run(const struct call *call)
 		write_64();
 		taken();
 	}
-	usleep(300000); /* the watchdog has seen them */
+	usleep(150000); /* the watchdog has seen them */
 	for (int i = 0; i < 3; i++) {
 		if (call->before != NULL)
 			call->before();
@@ -210,7 +210,8 @@ static bool at_mark(pid_t pid)
 {
 	siginfo_t info;
 
-	return ptrace(PTRACE_GETSIGINFO, pid, NULL, &info) == 0 && info.si_signo == SIGTRAP && info.si_code == SI_KERNEL;
+	return ptrace(PTRACE_GETSIGINFO, pid, NULL, &info) == 0 && info.si_signo == SIGTRAP &&
+	       info.si_code == SI_KERNEL;
 }
 
 /* Until the next mark, in one go. False: it has ended. */

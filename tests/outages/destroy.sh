@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Whether sockets can be destroyed here (ss -K); why not in $WHY.  Sourced.
 may_destroy() {
 	command -v ss >/dev/null || { WHY="no ss (iproute2)"; return 1; }
