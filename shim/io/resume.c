@@ -136,7 +136,8 @@ static int unacknowledged(int fd)
 
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
-	bool closed = atomic_load(&slot->draining) != 0;
+	/* A process that exits says its last word without a close. */
+	bool closed = atomic_load(&slot->draining) != 0 || wrap->tx.bye;
 
 	/* Its program has gone too, or will take no more. */
 	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || closed))
