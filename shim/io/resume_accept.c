@@ -19,14 +19,15 @@ bool hf_resume_serving(void)
 	return hf_runtime.config.on_dead == HF_RECONNECT && hf_wrap_in_use();
 }
 
-static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
+struct hf_slot *hf_resume_named(const uint8_t name[HF_SESSION_SIZE])
 {
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		struct hf_wrap *wrap =
 			slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
 
-		if (wrap != NULL && hf_resume_of(slot) != NULL && !wrap->client &&
+		/* The program may have closed it here, and another process have it still. */
+		if (wrap != NULL && atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1 && hf_resume_of(slot) != NULL && !wrap->client &&
 		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
 			return slot;
 	}
@@ -111,22 +112,25 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 	return false;
 }
 
-static bool hand_over(int fd, struct hf_slot *slot)
+static bool hand_over(int fd, struct hf_slot *slot, const uint8_t *hello)
 {
-	struct hf_resume *resume = hf_resume_of(slot);
-	int copy = hf_high_copy(fd), before;
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int copy, before;
 
+	/* To whom it concerns. */
+	if (hf_resume_stale(slot, wrap) || (hf_resume_broken(wrap) && !hf_resume_leads(slot)))
+		return hf_resume_pass(fd, wrap->resume_name, hello);
+	copy = hf_high_copy(fd);
 	if (copy < 0)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return false;
-	atomic_store(&resume->pid, hf_sys_getpid());
-	before = atomic_exchange(&resume->offer, copy + 1);
+	before = atomic_exchange(&slot->offer, copy + 1);
 	if (before > 0)
 		hf_sys_close(before - 1);
 	/* The client knows before we do that the path is gone. */
 	if (!hf_resume_lost(slot, ECONNRESET)) {
-		before = atomic_exchange(&resume->offer, 0);
+		before = atomic_exchange(&slot->offer, 0);
 		if (before > 0)
 			hf_sys_close(before - 1);
 		return false;
@@ -166,10 +170,10 @@ bool hf_resume_take(int fd)
 	}
 	if (got != (long)sizeof(in))
 		return false;
-	slot = slot_named(name);
+	slot = hf_resume_named(name);
 	if (slot == NULL)
 		done = tell_over(fd, name, in) || hf_resume_pass(fd, name, in);
-	else if (hf_resume_genuine(hf_wrap_of(slot), in, &peer) && !(done = hand_over(fd, slot))) {
+	else if (hf_resume_genuine(hf_wrap_of(slot), in, &peer) && !(done = hand_over(fd, slot, in))) {
 		hf_resume_bury(slot); /* over in this very moment */
 		done = tell_over(fd, name, in);
 	}

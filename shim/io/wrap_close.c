@@ -535,8 +535,10 @@ void hf_wrap_leave_to_others(void)
 		struct hf_slot *slot = hf_slot_at(i);
 		struct hf_wrap *wrap = open_here(slot);
 
-		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd)))
+		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd))) {
+			hf_resume_hand_round(slot, atomic_load(&slot->fd));
 			(void)hf_hold_leave(&wrap->conn, hf_family_me());
+		}
 	}
 }
 
