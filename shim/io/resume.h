@@ -156,8 +156,13 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 /* The watchdog's turn at a broken connection. Returns when to come again, ms; UINT64_MAX: it is over. */
 uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now);
 
-/* FD came from accept(2).  True: it was a RESUME and is taken care of; the program must not see it. */
-bool hf_resume_take(int fd);
+/* FD came from accept(2).  True: it was a RESUME and is taken care of; the program must not see it.  While a session of
+ * the family waits for its client, one that has said nothing yet is given PATIENCE_MS to say it. */
+bool hf_resume_take(int fd, int patience_ms);
+enum { HF_RESUME_MOMENT = 20, HF_RESUME_PATIENCE = 250 };
+
+/* A session of this process waits for its client. */
+void hf_resume_suspended(uint64_t now);
 
 /* Whether this process's connections, or its family's, may be resumed by who connects to a listener. */
 bool hf_resume_serving(void);

@@ -139,26 +139,41 @@ static bool hand_over(int fd, struct hf_slot *slot, const uint8_t *hello)
 	return true;
 }
 
-/* While a session of ours waits for its client, what has said nothing yet is given a moment: a HELLO may come a little
- * behind the acknowledgement that let accept(2) return. */
-static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE])
+void hf_resume_suspended(uint64_t now)
 {
-	enum { MOMENT_MS = 20 };
+	enum { LATE_MS = 1000 }; /* a watchdog that has to wait for a processor */
+	struct hf_arena *head = hf_arena();
+
+	if (head != NULL)
+		atomic_store(&head->suspended_until, now + LATE_MS);
+}
+
+static bool any_suspended(void)
+{
+	struct hf_arena *head = hf_arena();
+	uint64_t until = head != NULL ? atomic_load(&head->suspended_until) : 0;
+
+	return until != 0 && hf_wrap_now_ms() < until;
+}
+
+/* A HELLO may come behind the acknowledgement that let accept(2) return. */
+static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE], int patience_ms)
+{
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	if (atomic_load(&hf_resume_count) != 0)
-		(void)hf_sys_poll(&p, 1, MOMENT_MS);
+	if (any_suspended())
+		(void)hf_sys_poll(&p, 1, patience_ms);
 	return hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 }
 
-bool hf_resume_take(int fd)
+bool hf_resume_take(int fd, int patience_ms)
 {
 	enum { PATIENCE_MS = 50 };
 	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
 	struct hf_hello peer;
 	bool done = false;
-	long got = first_bytes(fd, in);
+	long got = first_bytes(fd, in, patience_ms);
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
 		return false;

@@ -303,6 +303,8 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 		atomic_store(&slot->tended, 0);
 		return now + STEP_MS;
 	}
+	if (!wrap->client)
+		hf_resume_suspended(now);
 	if (resume->step == HF_STEP_NONE) {
 		resume->step = HF_STEP_BREAK;
 		hf_resume_stir(slot, true);
