@@ -170,8 +170,8 @@ struct hf_arena {
 	/* How often a process of the family has taken a connection from a listener with a time limit of its own on it.
 	 */
 	_Atomic uint64_t hurried, unhurried; /* begun, ended */
-	_Atomic uint64_t suspended_until; /* ms: some process of the family waits for a client to come back, then at
-					   * least; 0: none ever has */
+	_Atomic uint64_t suspended_until;    /* ms: some process of the family waits for a client to come back, then at
+					      * least; 0: none ever has */
 	uint64_t reserved[37];
 	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];

@@ -222,7 +222,7 @@ static bool resumes(int listener, int fd, uint64_t hurried)
 	if (again && fd >= 0)
 		/* A program that may not wait for a connection must not wait long for what it says either. */
 		again = hf_resume_take(fd, (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) != 0 ? HF_RESUME_MOMENT
-												 : HF_RESUME_PATIENCE);
+												  : HF_RESUME_PATIENCE);
 	else if (again)
 		again = error == EAGAIN && hf_resume_was_hurried(listener, hurried);
 	errno = error;

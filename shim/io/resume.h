@@ -43,15 +43,16 @@ struct hf_sharer {
 struct hf_resume {
 	struct hf_ring ring;
 	size_t size;    /* of this mapping */
-	uint8_t *area;  /* a mapping of HF_AREA_SIZE that all sharers have in the same place; NULL: nobody has been forked */
+	uint8_t *area;  /* a mapping of HF_AREA_SIZE that all sharers have in the same place; NULL: nobody has been
+			   forked */
 	uint8_t *inbox; /* AREA, a mapping of its own, or NULL */
 	size_t inbox_size;
 	_Atomic size_t inbox_at, inbox_end;
-	uint64_t asked;               /* how far it was sent when the kernel was last asked what has arrived */
-	_Atomic uint32_t send_limit;  /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
-	_Atomic int pid;              /* of the process that has mapped the inbox's own mapping */
-	_Atomic uint32_t word;        /* a futex: changes whenever whoever waits should look again */
-	_Atomic uint32_t leader;      /* handle of the process whose watchdog sees to it while it is broken; 0: none */
+	uint64_t asked;              /* how far it was sent when the kernel was last asked what has arrived */
+	_Atomic uint32_t send_limit; /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
+	_Atomic int pid;             /* of the process that has mapped the inbox's own mapping */
+	_Atomic uint32_t word;       /* a futex: changes whenever whoever waits should look again */
+	_Atomic uint32_t leader;     /* handle of the process whose watchdog sees to it while it is broken; 0: none */
 	struct hf_sharer sharers[HF_ARENA_HOLDERS];
 	uint8_t name[HF_SESSION_SIZE]; /* whose it is: as wrap->resume_name */
 	_Atomic uint8_t armed;

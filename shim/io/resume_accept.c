@@ -27,8 +27,8 @@ struct hf_slot *hf_resume_named(const uint8_t name[HF_SESSION_SIZE])
 			slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
 
 		/* The program may have closed it here, and another process have it still. */
-		if (wrap != NULL && atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1 && hf_resume_of(slot) != NULL && !wrap->client &&
-		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
+		if (wrap != NULL && atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1 && hf_resume_of(slot) != NULL &&
+		    !wrap->client && memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
 			return slot;
 	}
 	return NULL;

@@ -232,8 +232,9 @@ void hf_resume_read_mail(void)
 			answer(&letter);
 		if (fd < 0)
 			continue;
-		if (hf_is_tcp(fd) <= 0 || !(got == (long)sizeof(letter) ? hf_resume_caught_up(letter.name, fd)
-									: got == HF_SESSION_SIZE && hf_resume_take(fd, HF_RESUME_MOMENT)))
+		if (hf_is_tcp(fd) <= 0 ||
+		    !(got == (long)sizeof(letter) ? hf_resume_caught_up(letter.name, fd)
+						  : got == HF_SESSION_SIZE && hf_resume_take(fd, HF_RESUME_MOMENT)))
 			hf_sys_close(fd);
 	}
 }

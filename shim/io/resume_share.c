@@ -283,8 +283,7 @@ bool hf_resume_leads(struct hf_slot *slot)
 
 	if (leader == me)
 		return true;
-	if ((leader != 0 && hf_family_lives(leader)) ||
-	    !atomic_compare_exchange_strong(&resume->leader, &leader, me))
+	if ((leader != 0 && hf_family_lives(leader)) || !atomic_compare_exchange_strong(&resume->leader, &leader, me))
 		return false;
 	/* Whatever the one before had begun. */
 	resume->offered = resume->listener = 0;

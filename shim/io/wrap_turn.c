@@ -182,9 +182,7 @@ static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, u
 	while (turn == HF_TURN_OURS && hf_resume_stale(slot, wrap)) {
 		hf_turn_end(word);
 		hf_wait_begin(slot, &wait);
-		turn = hf_resume_wait_fresh(slot, patience_ms)
-			       ? hf_turn_take(word, me, patience_ms)
-			       : HF_TURN_BUSY;
+		turn = hf_resume_wait_fresh(slot, patience_ms) ? hf_turn_take(word, me, patience_ms) : HF_TURN_BUSY;
 		hf_wait_end(slot, &wait);
 	}
 	if (turn == HF_TURN_LEFT && (hf_resume_stale(slot, wrap) || !agrees(slot, fd))) {
