@@ -144,12 +144,13 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 		uint64_t number;
 
 		if (wrap == NULL || atomic_load(&wrap->conn.cookie) == 0 || wrap->client ||
-		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 ||
-		    (number = atomic_load(&wrap->resume_box)) == 0 || !hf_resume_genuine(wrap, hello, &peer))
+		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 || !hf_resume_genuine(wrap, hello, &peer))
 			continue;
-		if (number != atomic_load(&box_number) && post(number, name, HF_SESSION_SIZE, fd))
+		number = atomic_load(&wrap->resume_box);
+		if (number != 0 && number != atomic_load(&box_number) && post(number, name, HF_SESSION_SIZE, fd))
 			return true;
-		/* Who took mail for it is gone, or busy, and others have it: they will, when the client comes again. */
+		/* Nobody takes mail for it yet, or whoever did is gone, or busy: those who have it will, when the
+		 * client comes again. */
 		return atomic_load(&wrap->fate) == 0 && hf_hold_others(&wrap->conn, 0);
 	}
 	return false;
