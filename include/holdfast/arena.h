@@ -170,7 +170,9 @@ struct hf_arena {
 	/* How often a process of the family has taken a connection from a listener with a time limit of its own on it.
 	 */
 	_Atomic uint64_t hurried, unhurried; /* begun, ended */
-	uint64_t reserved[38];
+	_Atomic uint64_t suspended_until;    /* ms: some process of the family waits for a client to come back, then at
+					      * least; 0: none ever has */
+	uint64_t reserved[37];
 	struct hf_arena_counts counts;
 	struct hf_arena_proc procs[HF_ARENA_PROCS];
 	_Atomic uint32_t tomb_next; /* where the next goes, modulo their number */

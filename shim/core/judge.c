@@ -251,7 +251,7 @@ static void judge_path(struct hf_judge *judge, const struct hf_policy *policy, u
 bool hf_judge_path_in_doubt(const struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 			    const struct hf_evidence *evidence)
 {
-	return (in_flight(evidence) || evidence->probes > 0) && now - judge->life_at >= policy->timeout / 2;
+	return (in_flight(evidence) || evidence->probes > 0) && now - judge->life_at >= policy->timeout / 4;
 }
 
 /* Whether our last bytes left after the peer's last ones came. */

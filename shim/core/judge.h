@@ -109,7 +109,8 @@ void hf_judge_look(struct hf_judge *judge, const struct hf_policy *policy, uint6
 
 /*
  * Whether the peer's kernel itself may be gone, as of the last look: a question to it is open, and it has been silent
- * for half the timeout.  A peer whose kernel answers is called hung; this one is not, before the path is judged.
+ * for a quarter of the timeout.  A peer whose kernel answers is called hung; this one is not, before the path is
+ * judged.
  */
 bool hf_judge_path_in_doubt(const struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 			    const struct hf_evidence *evidence);

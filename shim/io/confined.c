@@ -1,5 +1,6 @@
 #include "io/confined.h"
 #include "io/gate.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/family.h"
@@ -14,7 +15,8 @@ static void settle(struct hf_slot *slot, uint64_t until)
 	uint32_t me = hf_turn_me();
 	struct hf_wrap *wrap;
 
-	while ((wrap = hf_wrap_of(slot)) != NULL && atomic_load(&wrap->phase) != HF_PHASE_ON &&
+	while ((wrap = hf_wrap_of(slot)) != NULL &&
+	       (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_stale(slot, wrap)) &&
 	       atomic_load(&slot->fate) == 0 && hf_wrap_now_ms() < until) {
 		int fd = atomic_load(&slot->fd);
 
@@ -35,6 +37,7 @@ void hf_confined_enter(void)
 		hf_wrap_now_ms() + SLACK_MS +
 		(config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
 
+	hf_resume_share_none();
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;
@@ -58,6 +61,7 @@ void hf_confined_enter(void)
 void hf_confined_failed(void)
 {
 	atomic_store(&hf_sys_confined, false);
+	hf_resume_share_all();
 	atomic_store(&hf_runtime.on, true);
 }
 

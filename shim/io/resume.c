@@ -31,19 +31,27 @@ static void *map(size_t size)
 	return hf_sys_failed(room) ? NULL : room;
 }
 
+struct hf_resume *hf_resume_room_new(void)
+{
+	size_t size = sizeof(struct hf_resume) + hf_runtime.config.resume_buffer;
+	struct hf_resume *resume = map(size);
+
+	if (resume != NULL)
+		resume->size = size;
+	return resume;
+}
+
 void hf_resume_arm(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t ring = hf_runtime.config.resume_buffer;
-	size_t size = sizeof(struct hf_resume) + ring;
-	struct hf_resume *resume, *none = NULL;
+	struct hf_resume *resume = atomic_load(&slot->room), *none = NULL;
 	uint8_t key[HF_CHECK_SIZE];
 	socklen_t len;
 
 	if (hf_runtime.config.on_dead != HF_RECONNECT || wrap->peer.buffer == 0 || hf_resume_of(slot) != NULL ||
-	    (resume = map(size)) == NULL)
+	    (resume == NULL && (resume = hf_resume_room_new()) == NULL))
 		return;
-	resume->size = size;
 	resume->ring = (struct hf_ring){.start = wrap->tx.sent, .end = wrap->tx.sent, .size = ring};
 	len = sizeof(resume->local);
 	(void)hf_sys_getsockname(fd, &resume->local, &len);
@@ -52,11 +60,13 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 	hf_resume_keys(wrap, key, wrap->resume_name);
 	explicit_bzero(key, sizeof(key));
 	hf_wrap_mark_kept(fd, ring);
+	memcpy(resume->name, wrap->resume_name, sizeof(resume->name));
 	if (!atomic_compare_exchange_strong(&slot->resume, &none, resume))
-		hf_sys_munmap(resume, size);
+		hf_sys_munmap(resume, resume->size);
+	hf_resume_share(slot);
 }
 
-/* This memory is shared by fork(2), descriptors and later mappings are not. */
+/* This memory is shared by fork(2), later mappings are not. */
 static bool ours(const struct hf_resume *resume)
 {
 	return atomic_load(&resume->pid) == hf_sys_getpid();
@@ -66,11 +76,11 @@ static void drop_inbox(struct hf_resume *resume)
 {
 	if (resume->inbox == NULL)
 		return;
-	if (ours(resume))
+	if (resume->inbox == resume->area)
+		(void)hf_sys_madvise(resume->area, HF_AREA_SIZE, MADV_REMOVE);
+	else if (ours(resume))
 		hf_sys_munmap(resume->inbox, resume->inbox_size);
 	resume->inbox = NULL;
-	if (atomic_load(&resume->inbox_end) != atomic_load(&resume->inbox_at))
-		atomic_fetch_sub(&hf_resume_inboxes, 1);
 	atomic_store(&resume->inbox_at, 0);
 	atomic_store(&resume->inbox_end, 0);
 }
@@ -95,24 +105,32 @@ static void retire(struct hf_resume *resume)
 
 void hf_resume_free(struct hf_slot *slot)
 {
-	struct hf_resume *resume = atomic_exchange(&slot->resume, NULL);
+	struct hf_resume *resume = hf_resume_of(slot);
+	bool shared;
 	int offer;
 
-	if (resume == NULL)
+	if (resume == NULL && (resume = atomic_load(&slot->room)) == NULL)
 		return;
-	if (!ours(resume)) {
-		retire(resume);
-		return;
-	}
-	drop_inbox(resume);
-	if (resume->step != HF_STEP_NONE)
-		atomic_fetch_sub(&hf_resume_count, 1);
-	if ((offer = atomic_exchange(&resume->offer, 0)) > 0)
+	hf_resume_unshare(slot);
+	shared = hf_resume_shared(slot);
+	atomic_store(&slot->resume, NULL);
+	atomic_store(&slot->room, NULL);
+	hf_resume_stir(slot, false);
+	hf_resume_count_inbox(slot);
+	if ((offer = atomic_exchange(&slot->offer, 0)) > 0)
 		hf_sys_close(offer - 1);
-	if (resume->offered > 0)
-		hf_sys_close(resume->offered - 1);
-	if (resume->listener > 0)
-		hf_sys_close(resume->listener - 1);
+	if (atomic_load(&resume->leader) == hf_family_me() && hf_family_me() != 0) {
+		if (resume->offered > 0)
+			hf_sys_close(resume->offered - 1);
+		if (resume->listener > 0)
+			hf_sys_close(resume->listener - 1);
+		resume->offered = resume->listener = 0;
+		atomic_store(&resume->leader, 0);
+	}
+	if (!shared)
+		drop_inbox(resume);
+	if (resume->area != NULL)
+		hf_sys_munmap(resume->area, HF_AREA_SIZE);
 	retire(resume);
 }
 
@@ -136,7 +154,8 @@ static int unacknowledged(int fd)
 
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
-	bool closed = atomic_load(&slot->draining) != 0;
+	/* A process that exits says its last word without a close. */
+	bool closed = atomic_load(&slot->draining) != 0 || wrap->tx.bye;
 
 	/* Its program has gone too, or will take no more. */
 	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || closed))
@@ -147,15 +166,27 @@ bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 	return wrap->tx.owed_size == 0 && unacknowledged(atomic_load(&slot->fd)) == 0;
 }
 
-/* Whether the session may go on over another connection: it is ours alone, and nobody has ended it. */
+/* Whether there is only us, or all the others can go on with it as well. */
+static bool all_can(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	const struct hf_resume *resume = hf_resume_of(slot);
+	int waiting = 0;
+
+	if (!hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me()))
+		return true;
+	(void)hf_sys_ioctl(atomic_load(&slot->fd), SIOCINQ, &waiting);
+	return hf_resume_all_share(slot) && resume->area != NULL && (wrap->client || hf_resume_can_mail()) &&
+	       atomic_load(&resume->inbox_end) + (size_t)(waiting > 0 ? waiting : 0) < HF_AREA_SIZE / 2;
+}
+
+/* Whether the session may go on over another connection: nobody has ended it, and everybody who has it can follow. */
 static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
-	return atomic_load(&wrap->phase) == HF_PHASE_ON && atomic_load(&slot->fate) == 0 &&
-	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
-	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
+	return !atomic_load(&hf_sys_confined) && atomic_load(&wrap->phase) == HF_PHASE_ON &&
+	       atomic_load(&slot->fate) == 0 && atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye &&
+	       !wrap->session.peer_done && atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
 	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) &&
-	       !atomic_load(&hf_sys_confined) && atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE &&
-	       !hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me());
+	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE && all_can(slot, wrap);
 }
 
 bool hf_resume_lost(struct hf_slot *slot, int error)
@@ -167,8 +198,11 @@ bool hf_resume_lost(struct hf_slot *slot, int error)
 
 	if (resume == NULL || wrap == NULL)
 		return false;
-	if (hf_resume_broken(wrap))
+	if (hf_resume_broken(wrap) || hf_resume_stale(slot, wrap)) {
+		hf_resume_stir(slot, true);
+		hf_watch_poke(slot);
 		return true;
+	}
 	if (atomic_load(&hf_resume_count) >= MOST_BROKEN || !possible(slot, wrap) ||
 	    (error == 0 && (wrap->session.peer_state & HF_BEAT_MAY_END) != 0))
 		return false;
@@ -250,6 +284,8 @@ size_t hf_resume_room(struct hf_slot *slot, int fd)
 	int outq = 0;
 
 	/* A call of the kernel's, at most one for so many bytes unless it matters. */
+	if (atomic_load(&hf_sys_confined) != 0)
+		return room; /* no such call there */
 	if (ample &&
 	    (ring->end - ring->start < PIECE || (ring->end >= resume->asked && ring->end - resume->asked < PIECE)))
 		return room;
@@ -314,8 +350,8 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 	atomic_store(&resume->inbox_at, at + done);
 	atomic_store(&hf_wrap_of(slot)->inbox_left, have - done);
 	if (done == have) {
-		atomic_fetch_sub(&hf_resume_inboxes, 1);
 		drop_inbox(resume);
+		hf_resume_count_inbox(slot);
 	}
 	return done;
 }

@@ -4,7 +4,8 @@
  *
  * What is kept for that, the ring of bytes that may not have arrived and the inbox of bytes that had arrived when the
  * connection broke, lies in memory that forked children share; an exec begins it anew.  The ring is under the tx turn,
- * the inbox under the rx turn, the rest is the watchdog's.
+ * the inbox under the rx turn, the rest is the watchdog's: of several processes that have the connection, that of the
+ * one that leads (io/resume_share.c).
  *
  *   armed     both sides want it: every byte written is in the ring until the peer's kernel has it
  *   broken    somebody has met the end of the path (hf_resume_lost()); calls wait, or say EAGAIN; the watchdog sees to
@@ -32,23 +33,35 @@ enum hf_resume_step {
 	HF_STEP_PROVE, /* server: HELLO answered, the client's PROOF is to come */
 };
 
+/* A process that has this memory. */
+struct hf_sharer {
+	_Atomic uint32_t handle; /* state/family.h; 0: none */
+	_Atomic uint32_t link;   /* as slot->link there */
+	_Atomic uint64_t box;    /* where it takes mail; 0: nowhere */
+};
+
 struct hf_resume {
 	struct hf_ring ring;
 	size_t size;    /* of this mapping */
-	uint8_t *inbox; /* a mapping of its own, or NULL */
+	uint8_t *area;  /* a mapping of HF_AREA_SIZE that all sharers have in the same place; NULL: nobody has been
+			   forked */
+	uint8_t *inbox; /* AREA, a mapping of its own, or NULL */
 	size_t inbox_size;
 	_Atomic size_t inbox_at, inbox_end;
-	uint64_t asked;               /* how far it was sent when the kernel was last asked what has arrived */
-	_Atomic uint32_t send_limit;  /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
-	_Atomic int pid;              /* of the process the numbers and the inbox's mapping below are of; 0: none */
-	_Atomic uint32_t word;        /* a futex: changes whenever whoever waits should look again */
-	_Atomic int offer;            /* server: the connection a RESUME came on, plus one; 0: none */
+	uint64_t asked;              /* how far it was sent when the kernel was last asked what has arrived */
+	_Atomic uint32_t send_limit; /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
+	_Atomic int pid;             /* of the process that has mapped the inbox's own mapping */
+	_Atomic uint32_t word;       /* a futex: changes whenever whoever waits should look again */
+	_Atomic uint32_t leader;     /* handle of the process whose watchdog sees to it while it is broken; 0: none */
+	struct hf_sharer sharers[HF_ARENA_HOLDERS];
+	uint8_t name[HF_SESSION_SIZE]; /* whose it is: as wrap->resume_name */
+	_Atomic uint8_t armed;
 	_Atomic uint8_t arrived;      /* the peer has said that it has everything, our end included */
 	_Atomic uint8_t aborted;      /* the program has ended it by a reset */
 	_Atomic uint8_t restored;     /* resumed at least once: the kernel's addresses are not those the program knew */
 	union hf_address local, peer; /* as the program first saw them */
 
-	/* The watchdog's. */
+	/* The leader's watchdog's. */
 	enum hf_resume_step step;
 	uint64_t broken_at, until, next_at; /* ms */
 	uint32_t tries;
@@ -70,6 +83,9 @@ static inline struct hf_resume *hf_resume_of(struct hf_slot *slot)
 
 /* Frames flow, and both sides would resume: keep what is sent from here on.  FD is asked for its addresses. */
 void hf_resume_arm(struct hf_slot *slot, int fd);
+
+/* Memory for it; NULL: there is none. */
+struct hf_resume *hf_resume_room_new(void);
 
 /* With the slot. */
 void hf_resume_free(struct hf_slot *slot);
@@ -141,8 +157,13 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 /* The watchdog's turn at a broken connection. Returns when to come again, ms; UINT64_MAX: it is over. */
 uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now);
 
-/* FD came from accept(2).  True: it was a RESUME and is taken care of; the program must not see it. */
-bool hf_resume_take(int fd);
+/* FD came from accept(2).  True: it was a RESUME and is taken care of; the program must not see it.  While a session of
+ * the family waits for its client, one that has said nothing yet is given PATIENCE_MS to say it. */
+bool hf_resume_take(int fd, int patience_ms);
+enum { HF_RESUME_MOMENT = 20, HF_RESUME_PATIENCE = 250 };
+
+/* A session of this process waits for its client. */
+void hf_resume_suspended(uint64_t now);
 
 /* Whether this process's connections, or its family's, may be resumed by who connects to a listener. */
 bool hf_resume_serving(void);
@@ -183,7 +204,93 @@ bool hf_resume_owns(int fd);
 int hf_resume_box(void);
 void hf_resume_read_mail(void);
 
+/*
+ * Several processes (io/resume_share.c).
+ */
+
+/* Room for what a shared connection may bring: more than a kernel keeps for one.  Memory only where it is used. */
+#define HF_AREA_SIZE ((size_t)32 << 20)
+
+/* Whether the connection has moved to another socket since this process's descriptors were last its own: nothing that
+ * the kernel says of them counts. */
+static inline bool hf_resume_stale(struct hf_slot *slot, struct hf_wrap *wrap)
+{
+	return __builtin_expect(atomic_load_explicit(&slot->link, memory_order_acquire) !=
+					atomic_load_explicit(&wrap->link, memory_order_acquire),
+				0);
+}
+
+/* It seems to be: perhaps because frames have begun to flow in another process, which was forked from this one or the
+ * other way round, and what is kept is kept from now on.  Whether there is something to go on with elsewhere. */
+bool hf_resume_notice(struct hf_slot *slot);
+
+/* Wait until it is not, for PATIENCE_MS (-1: for ever). False: it still is, or never will be. */
+bool hf_resume_wait_fresh(struct hf_slot *slot, int patience_ms);
+
+/* This process has the memory now, or no more; HANDLE is about to be forked and will have it; it has been. */
+void hf_resume_share(struct hf_slot *slot);
+void hf_resume_unshare(struct hf_slot *slot);
+void hf_resume_expect(struct hf_slot *slot, uint32_t handle);
+void hf_resume_forked(struct hf_slot *slot, int fd);
+
+/* Every connection of this process, before it enters a sandbox, in which it can follow none, and if it does not. */
+void hf_resume_share_none(void);
+void hf_resume_share_all(void);
+
+/* Whether SLOT's place in the arena is that of the connection it was forked with, which may have moved since. */
+bool hf_resume_same(struct hf_slot *slot, const struct hf_wrap *wrap);
+
+/* Whether everybody who has it has the memory too: then all can go on with it elsewhere. */
+bool hf_resume_all_share(struct hf_slot *slot);
+
+/* Whether there are sharers besides this process. */
+bool hf_resume_shared(struct hf_slot *slot);
+
+/* Whether this process leads; nobody else may while it lives and has it. */
+bool hf_resume_leads(struct hf_slot *slot);
+
+/* The watchdog: another process leads, or it has moved on and is to be followed.  When to come again; 0: neither. */
+uint64_t hf_resume_follow(struct hf_slot *slot, int fd, uint64_t now);
+
+/* The connection is that of FD from now on, in this process first. */
+void hf_resume_moved(struct hf_slot *slot, int fd);
+
+/* FD, which is the connection, to all who have not followed yet: they may find nobody to ask when we are gone. */
+void hf_resume_hand_round(struct hf_slot *slot, int fd);
+
+/* FD, from another process, is the connection called NAME, which has moved. False: not taken. */
+bool hf_resume_caught_up(const uint8_t name[HF_SESSION_SIZE], int fd);
+
+/* This process takes mail for SLOT at BOX; whether a living process does that shares it. */
+void hf_resume_box_is(struct hf_slot *slot, uint64_t box);
+bool hf_resume_takes_mail(struct hf_slot *slot, uint64_t box);
+
+/* Whether this process can take mail. */
+bool hf_resume_can_mail(void);
+
+/* Ask the process that takes mail at BOX for the socket of the session called NAME. */
+void hf_resume_ask(uint64_t box, const uint8_t name[HF_SESSION_SIZE]);
+
+/* And send FD, the socket of the session called NAME, to who asked. */
+void hf_resume_give(uint64_t box, const uint8_t name[HF_SESSION_SIZE], int fd);
+
+/* Counting, in this process: it is broken or may be, it has an inbox. */
+void hf_resume_stir(struct hf_slot *slot, bool on);
+void hf_resume_count_inbox(struct hf_slot *slot);
+
 /* Between the files of the resumption. */
+
+struct hf_slot *hf_resume_named(const uint8_t name[HF_SESSION_SIZE]);
+
+/* NEW under every number the program has for SLOT, of which FD is one. */
+void hf_resume_replace(struct hf_slot *slot, int fd, int new);
+
+/* This process's own mail is expected soon, until UNTIL; how long to sleep at most, ms. */
+void hf_resume_mail_soon(uint64_t until);
+uint64_t hf_resume_mail_pace(uint64_t now);
+
+/* This process was executed with connections that others had before. */
+extern _Atomic bool hf_resume_inherited;
 
 /* Whether HELLO is of the client that began WRAP's session; *PEER is what it says. */
 bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_SIZE], struct hf_hello *peer);

@@ -19,15 +19,16 @@ bool hf_resume_serving(void)
 	return hf_runtime.config.on_dead == HF_RECONNECT && hf_wrap_in_use();
 }
 
-static struct hf_slot *slot_named(const uint8_t name[HF_SESSION_SIZE])
+struct hf_slot *hf_resume_named(const uint8_t name[HF_SESSION_SIZE])
 {
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		struct hf_wrap *wrap =
 			slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
 
-		if (wrap != NULL && hf_resume_of(slot) != NULL && !wrap->client &&
-		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
+		/* The program may have closed it here, and another process have it still. */
+		if (wrap != NULL && atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1 && hf_resume_of(slot) != NULL &&
+		    !wrap->client && memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
 			return slot;
 	}
 	return NULL;
@@ -111,22 +112,25 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 	return false;
 }
 
-static bool hand_over(int fd, struct hf_slot *slot)
+static bool hand_over(int fd, struct hf_slot *slot, const uint8_t *hello)
 {
-	struct hf_resume *resume = hf_resume_of(slot);
-	int copy = hf_high_copy(fd), before;
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int copy, before;
 
+	/* To whom it concerns. */
+	if (hf_resume_stale(slot, wrap) || (hf_resume_broken(wrap) && !hf_resume_leads(slot)))
+		return hf_resume_pass(fd, wrap->resume_name, hello);
+	copy = hf_high_copy(fd);
 	if (copy < 0)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return false;
-	atomic_store(&resume->pid, hf_sys_getpid());
-	before = atomic_exchange(&resume->offer, copy + 1);
+	before = atomic_exchange(&slot->offer, copy + 1);
 	if (before > 0)
 		hf_sys_close(before - 1);
 	/* The client knows before we do that the path is gone. */
 	if (!hf_resume_lost(slot, ECONNRESET)) {
-		before = atomic_exchange(&resume->offer, 0);
+		before = atomic_exchange(&slot->offer, 0);
 		if (before > 0)
 			hf_sys_close(before - 1);
 		return false;
@@ -135,26 +139,41 @@ static bool hand_over(int fd, struct hf_slot *slot)
 	return true;
 }
 
-/* While a session of ours waits for its client, what has said nothing yet is given a moment: a HELLO may come a little
- * behind the acknowledgement that let accept(2) return. */
-static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE])
+void hf_resume_suspended(uint64_t now)
 {
-	enum { MOMENT_MS = 20 };
+	enum { LATE_MS = 1000 }; /* a watchdog that has to wait for a processor */
+	struct hf_arena *head = hf_arena();
+
+	if (head != NULL)
+		atomic_store(&head->suspended_until, now + LATE_MS);
+}
+
+static bool any_suspended(void)
+{
+	struct hf_arena *head = hf_arena();
+	uint64_t until = head != NULL ? atomic_load(&head->suspended_until) : 0;
+
+	return until != 0 && hf_wrap_now_ms() < until;
+}
+
+/* A HELLO may come behind the acknowledgement that let accept(2) return. */
+static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE], int patience_ms)
+{
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	if (atomic_load(&hf_resume_count) != 0)
-		(void)hf_sys_poll(&p, 1, MOMENT_MS);
+	if (any_suspended())
+		(void)hf_sys_poll(&p, 1, patience_ms);
 	return hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 }
 
-bool hf_resume_take(int fd)
+bool hf_resume_take(int fd, int patience_ms)
 {
 	enum { PATIENCE_MS = 50 };
 	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
 	struct hf_hello peer;
 	bool done = false;
-	long got = first_bytes(fd, in);
+	long got = first_bytes(fd, in, patience_ms);
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
 		return false;
@@ -166,10 +185,10 @@ bool hf_resume_take(int fd)
 	}
 	if (got != (long)sizeof(in))
 		return false;
-	slot = slot_named(name);
+	slot = hf_resume_named(name);
 	if (slot == NULL)
 		done = tell_over(fd, name, in) || hf_resume_pass(fd, name, in);
-	else if (hf_resume_genuine(hf_wrap_of(slot), in, &peer) && !(done = hand_over(fd, slot))) {
+	else if (hf_resume_genuine(hf_wrap_of(slot), in, &peer) && !(done = hand_over(fd, slot, in))) {
 		hf_resume_bury(slot); /* over in this very moment */
 		done = tell_over(fd, name, in);
 	}

@@ -152,7 +152,7 @@ bool hf_resume_screen(int listener)
 
 		if (fd < 0)
 			break;
-		if (hf_resume_take(fd))
+		if (hf_resume_take(fd, HF_RESUME_MOMENT))
 			continue;
 		enqueue(listener, fd);
 		found = true;
@@ -199,7 +199,7 @@ static void look_at(int listener, bool own)
 
 		if (fd < 0)
 			return;
-		if (hf_resume_take(fd))
+		if (hf_resume_take(fd, HF_RESUME_MOMENT))
 			continue;
 		if (own)
 			hf_sys_close(fd);

@@ -3,7 +3,9 @@
  * each connection accepts in the parent.  The arena says who has it; the connection is handed over by a Unix socket
  * (SCM_RIGHTS, unix(7)) that each process with such sessions has, in the abstract namespace.
  *
- * Anybody on the machine may write there: what comes is believed only if its HELLO is genuine.
+ * Anybody on the machine may write there: what comes is believed only if its HELLO is genuine.  By the same way
+ * processes that share a connection ask each other for the socket it has moved to (io/resume_share.c): it is given to
+ * such only, and taken only if it is the one that the arena knows.
  */
 #include "io/adopt.h"
 #include "io/keep.h"
@@ -18,6 +20,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/un.h>
+
+_Atomic bool hf_resume_inherited;
 
 static _Atomic int box = -1;        /* our socket */
 static _Atomic uint32_t box_epoch;  /* of the process it was made by */
@@ -69,13 +73,25 @@ static uint64_t our_box(void)
 void hf_resume_claim(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_resume *resume = hf_resume_of(slot);
+	uint32_t me = hf_family_me(), first;
 	uint64_t number;
 
-	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->client || !hf_family_forked() ||
+	if (wrap == NULL || resume == NULL || wrap->client ||
+	    !(hf_family_forked() || atomic_load(&hf_resume_inherited) || hf_resume_shared(slot)) ||
 	    (number = our_box()) == 0)
 		return;
-	if (atomic_load(&wrap->resume_box) != number)
+	hf_resume_box_is(slot, number);
+	first = atomic_load(&resume->leader);
+	if (first == 0 && (first = atomic_load(&wrap->conn.keeper)) != 0 && !hf_family_lives(first))
+		first = 0;
+	if ((first == 0 || first == me) && atomic_load(&wrap->resume_box) != number)
 		atomic_store(&wrap->resume_box, number);
+}
+
+bool hf_resume_can_mail(void)
+{
+	return our_box() != 0;
 }
 
 int hf_resume_box(void)
@@ -98,6 +114,25 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
+static bool post(uint64_t number, const void *letter, size_t size, int fd)
+{
+	struct iovec iov = {(void *)(uintptr_t)letter, size};
+	union control control = {.bytes = {0}};
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
+
+	msg.msg_namelen = address_of(number, &to);
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	}
+	return hf_sys_sendmsg(our_box() != 0 ? atomic_load(&box) : -1, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello)
 {
 	struct hf_arena *head = hf_arena();
@@ -105,29 +140,66 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 
 	for (uint32_t i = 0; i < used && i < HF_ARENA_CONNS; i++) {
 		struct hf_wrap *wrap = (struct hf_wrap *)(void *)hf_arena_conn(i);
-		struct iovec iov = {(void *)(uintptr_t)name, HF_SESSION_SIZE};
-		union control control = {.bytes = {0}};
-		struct sockaddr_un to = {.sun_family = AF_UNIX};
-		struct msghdr msg = {.msg_name = &to,
-				     .msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = &control,
-				     .msg_controllen = sizeof(control)};
 		struct hf_hello peer;
 		uint64_t number;
 
 		if (wrap == NULL || atomic_load(&wrap->conn.cookie) == 0 || wrap->client ||
-		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 ||
-		    (number = atomic_load(&wrap->resume_box)) == 0 || !hf_resume_genuine(wrap, hello, &peer))
+		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 || !hf_resume_genuine(wrap, hello, &peer))
 			continue;
-		msg.msg_namelen = address_of(number, &to);
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		return hf_sys_sendmsg(our_box() != 0 ? atomic_load(&box) : -1, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+		number = atomic_load(&wrap->resume_box);
+		if (number != 0 && number != atomic_load(&box_number) && post(number, name, HF_SESSION_SIZE, fd))
+			return true;
+		/* Nobody takes mail for it yet, or whoever did is gone, or busy: those who have it will, when the
+		 * client comes again. */
+		return atomic_load(&wrap->fate) == 0 && hf_hold_others(&wrap->conn, 0);
 	}
 	return false;
+}
+
+/* A letter of two lines: from who asks, where he takes mail; with a socket, what was asked for. */
+struct letter {
+	uint8_t name[HF_SESSION_SIZE];
+	uint64_t box;
+};
+
+void hf_resume_ask(uint64_t number, const uint8_t name[HF_SESSION_SIZE])
+{
+	struct letter letter = {.box = our_box()};
+
+	memcpy(letter.name, name, sizeof(letter.name));
+	if (letter.box != 0)
+		(void)post(number, &letter, sizeof(letter), -1);
+}
+
+void hf_resume_give(uint64_t number, const uint8_t name[HF_SESSION_SIZE], int fd)
+{
+	struct letter letter = {.box = number};
+
+	memcpy(letter.name, name, sizeof(letter.name));
+	(void)post(number, &letter, sizeof(letter), fd);
+}
+
+static void answer(const struct letter *letter)
+{
+	struct hf_slot *slot = hf_resume_named(letter->name);
+
+	if (slot != NULL && hf_wrap_of(slot) != NULL && !hf_resume_stale(slot, hf_wrap_of(slot)) &&
+	    hf_resume_takes_mail(slot, letter->box) && hf_same_socket(atomic_load(&slot->fd), slot))
+		hf_resume_give(letter->box, letter->name, atomic_load(&slot->fd));
+}
+
+static _Atomic uint64_t soon;
+
+void hf_resume_mail_soon(uint64_t until)
+{
+	atomic_store(&soon, until);
+}
+
+uint64_t hf_resume_mail_pace(uint64_t now)
+{
+	enum { PACE_MS = 250, SOON_MS = 4 };
+
+	return now < atomic_load(&soon) ? SOON_MS : PACE_MS;
 }
 
 static int received(struct msghdr *msg)
@@ -146,8 +218,8 @@ void hf_resume_read_mail(void)
 	enum { MOST = 16 };
 
 	for (int i = 0; i < MOST && hf_resume_mail_expected(); i++) {
-		uint8_t name[HF_SESSION_SIZE];
-		struct iovec iov = {name, sizeof(name)};
+		struct letter letter;
+		struct iovec iov = {&letter, sizeof(letter)};
 		union control control = {.bytes = {0}};
 		struct msghdr msg = {
 			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
@@ -157,9 +229,13 @@ void hf_resume_read_mail(void)
 		if (got < 0)
 			return;
 		fd = received(&msg);
+		if (fd < 0 && got == (long)sizeof(letter))
+			answer(&letter);
 		if (fd < 0)
 			continue;
-		if (got != (long)sizeof(name) || hf_is_tcp(fd) <= 0 || !hf_resume_take(fd))
+		if (hf_is_tcp(fd) <= 0 ||
+		    !(got == (long)sizeof(letter) ? hf_resume_caught_up(letter.name, fd)
+						  : got == HF_SESSION_SIZE && hf_resume_take(fd, HF_RESUME_MOMENT)))
 			hf_sys_close(fd);
 	}
 }

@@ -106,8 +106,7 @@ static void put_under(void *arg)
 	(void)hf_sys3(SYS_dup3, swap->from, swap->to, flags >= 0 && (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
 }
 
-/* Under every number the program has for it. */
-static void replace(struct hf_slot *slot, int fd, int new)
+void hf_resume_replace(struct hf_slot *slot, int fd, int new)
 {
 	hf_fd_entry entry = hf_slot_entry(slot);
 	struct swap swap = {new, fd};
@@ -127,18 +126,14 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int new = resume->offered - 1;
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
 	int nothing = 0;
 
 	(void)hf_sys_recvfrom(new, NULL, PROOF_FRAME, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
 	if (resume->offer_fenced)
 		(void)hf_sys_setsockopt(new, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
-	(void)hf_sys_getsockopt(new, SOL_SOCKET, SO_COOKIE, &cookie, &len);
 	copy_options(fd, new);
-	replace(slot, fd, new);
-	atomic_store(&slot->cookie, cookie);
-	atomic_store(&wrap->conn.cookie, cookie);
+	hf_resume_replace(slot, fd, new);
+	hf_resume_moved(slot, new);
 	hf_sys_close(new);
 	resume->offered = 0;
 	wrap->rx_raw = HF_HELLO_SIZE + PROOF_FRAME;
@@ -173,7 +168,7 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 	long got = hf_sys_recvfrom(resume->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 
 	if (got == -EAGAIN || (got > 0 && got < (long)sizeof(in))) {
-		if (now < resume->next_at && atomic_load(&resume->offer) == 0)
+		if (now < resume->next_at && atomic_load(&slot->offer) == 0)
 			return now + STEP_MS;
 		if (resume->offer_fenced)
 			return decline(resume, now);
@@ -207,7 +202,7 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		if (resume->step != HF_STEP_REST)
 			return next;
 	}
-	offer = atomic_exchange(&resume->offer, 0);
+	offer = atomic_exchange(&slot->offer, 0);
 	if (offer > 0) {
 		/* The client has given up an earlier one. */
 		if (resume->offered > 0)
@@ -216,5 +211,5 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		return greet(slot, now);
 	}
 	hf_resume_look_around(resume, now);
-	return atomic_load(&resume->offer) > 0 ? now : now + IDLE_MS;
+	return atomic_load(&slot->offer) > 0 ? now : now + IDLE_MS;
 }

@@ -73,21 +73,31 @@ void hf_resume_fence(int fd)
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
-static bool inbox_room(struct hf_resume *resume, size_t more)
+static bool inbox_room(struct hf_slot *slot, size_t more)
 {
+	struct hf_resume *resume = hf_resume_of(slot);
 	size_t end = atomic_load(&resume->inbox_end), size = resume->inbox_size;
 	uint8_t *room;
 
+	if (resume->inbox == NULL && resume->area != NULL) {
+		resume->inbox = resume->area;
+		resume->inbox_size = size = HF_AREA_SIZE;
+	}
 	if (resume->inbox != NULL && end + more <= size)
 		return true;
+	/* Not where all who share it would find it. */
+	if (hf_resume_shared(slot))
+		return false;
 	size = (end + more + 0xffff) & ~(size_t)0xffff;
 	room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (hf_sys_failed(room))
 		return false;
 	if (resume->inbox != NULL) {
 		memcpy(room, resume->inbox, end);
-		hf_sys_munmap(resume->inbox, resume->inbox_size);
+		if (resume->inbox != resume->area)
+			hf_sys_munmap(resume->inbox, resume->inbox_size);
 	}
+	atomic_store(&resume->pid, hf_sys_getpid());
 	resume->inbox = room;
 	resume->inbox_size = size;
 	return true;
@@ -98,7 +108,6 @@ static bool drain(struct hf_slot *slot, int fd)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool was_empty = hf_resume_inbox(slot) == 0;
 
 	for (;;) {
 		size_t end = atomic_load(&resume->inbox_end), bytes;
@@ -107,7 +116,7 @@ static bool drain(struct hf_slot *slot, int fd)
 		long got;
 
 		(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
-		if (!inbox_room(resume, (size_t)(waiting > 0 ? waiting : 0) + 4096))
+		if (!inbox_room(slot, (size_t)(waiting > 0 ? waiting : 0) + 4096))
 			return false;
 		got = hf_sys_recvfrom(fd, resume->inbox + end, resume->inbox_size - end, MSG_DONTWAIT, NULL, NULL);
 		if (got <= 0)
@@ -117,8 +126,7 @@ static bool drain(struct hf_slot *slot, int fd)
 		if (!hf_wrap_news(slot, fd, &news))
 			return false;
 	}
-	if (was_empty && hf_resume_inbox(slot) != 0)
-		atomic_fetch_add(&hf_resume_inboxes, 1);
+	hf_resume_count_inbox(slot);
 	atomic_store(&wrap->inbox_left, hf_resume_inbox(slot));
 	return true;
 }
@@ -192,10 +200,11 @@ static uint64_t leave_old(struct hf_slot *slot, int fd, uint64_t now)
 
 /* On with the new one */
 
-static void over(struct hf_resume *resume)
+static void over(struct hf_slot *slot)
 {
-	if (resume->step != HF_STEP_NONE)
-		atomic_fetch_sub(&hf_resume_count, 1);
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	hf_resume_stir(slot, false);
 	resume->step = HF_STEP_NONE;
 	resume->fenced = false;
 	resume->readable_since = resume->listen_at = 0;
@@ -236,13 +245,14 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	if (wrap->rx.fin && atomic_exchange(&wrap->shut_read, 1) == 0)
 		hf_sys_shutdown(fd, SHUT_RD);
 	atomic_store(&resume->restored, 1);
-	over(resume);
+	over(slot);
 	slot->looked = false;
 	atomic_store(&slot->error_seen, 0);
 	atomic_store(&slot->told_reset, 0);
 	atomic_store(&wrap->starved, 1);
 	atomic_store(&wrap->phase, HF_PHASE_ON);
 	atomic_store(&wrap->broken, 0);
+	atomic_store(&resume->leader, 0);
 	hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_socket_retune(slot, fd);
 	hf_epoll_again(slot);
@@ -272,8 +282,9 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	/* A try that is under way: whoever polls would sleep with it, until the kernel tires of its SYNs. */
 	if (wrap->client)
 		hf_resume_hang_up(fd);
-	over(resume);
+	over(slot);
 	atomic_store(&wrap->broken, 0);
+	atomic_store(&resume->leader, 0);
 	hf_epoll_again(slot);
 	wake(resume);
 }
@@ -292,10 +303,11 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 		atomic_store(&slot->tended, 0);
 		return now + STEP_MS;
 	}
+	if (!wrap->client)
+		hf_resume_suspended(now);
 	if (resume->step == HF_STEP_NONE) {
 		resume->step = HF_STEP_BREAK;
-		atomic_store(&resume->pid, hf_sys_getpid());
-		atomic_fetch_add(&hf_resume_count, 1);
+		hf_resume_stir(slot, true);
 		resume->broken_at = now;
 		resume->until = now + hf_runtime.config.reconnect_window;
 		resume->fenced = false;

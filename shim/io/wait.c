@@ -107,6 +107,8 @@ static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause
 {
 	short ready = (short)(hf_wrap_look(slot, fd) == HF_LOOK_READY ? HF_READABLE & events : 0);
 
+	/* What ends a wait may come by other ways than the kernel's, also where another process sees to it. */
+	hf_resume_stir(slot, true);
 	if (ready == 0)
 		*pause = true; /* the kernel, whose connection is none, says at once that it is ready */
 	return ready;

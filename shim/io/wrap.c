@@ -130,6 +130,7 @@ static void attach(struct hf_slot *slot, uint32_t index, uint64_t cookie)
 	atomic_store(&slot->closed, 0);
 	atomic_store(&slot->tended, 0);
 	atomic_store(&slot->cookie, cookie);
+	atomic_store(&slot->link, atomic_load(&((struct hf_wrap *)(void *)hf_arena_conn(index))->link));
 	atomic_store(&slot->spawns, hf_proc_spawns());
 	atomic_store(&slot->wrap_tried, 1);
 }
@@ -178,6 +179,19 @@ static bool hold(struct hf_wrap *wrap, uint64_t cookie)
 	return false;
 }
 
+/* And one that SLOT was forked with: it may have moved to another socket since. */
+static bool hold_forked(struct hf_wrap *wrap, struct hf_slot *slot)
+{
+	uint32_t me = hf_family_me();
+
+	if (!hf_resume_same(slot, wrap))
+		return false;
+	if (hf_hold_join(&wrap->conn, me) && hf_resume_same(slot, wrap))
+		return true;
+	hf_hold_undo(&wrap->conn, me);
+	return false;
+}
+
 bool hf_wrap_hold(int fd)
 {
 	uint64_t cookie = cookie_of(fd);
@@ -195,6 +209,7 @@ void hf_wrap_adopt(struct hf_slot *slot, int fd)
 
 	(void)hf_arena_borrow(LAYOUT);
 	atomic_store(&hf_wrap_used, true);
+	atomic_store(&hf_resume_inherited, true);
 	wrap = lookup(cookie, &index);
 	if (wrap != NULL && hf_family_join(hf_runtime.prog) && hold(wrap, cookie)) {
 		attach(slot, index, cookie);
@@ -232,7 +247,7 @@ void hf_wrap_claim(struct hf_slot *slot)
 	if (wrap == NULL || hf_wrap_of(slot) == NULL)
 		return;
 	(void)hf_family_join(hf_runtime.prog);
-	if (!hold(wrap, atomic_load(&slot->cookie))) {
+	if (!hold_forked(wrap, slot)) {
 		/* Closed by a thread of the parent while another forked; or forked without our knowledge and left
 		 * alone for so long that the place went to another. */
 		atomic_store(&slot->conn, 0);
@@ -241,8 +256,10 @@ void hf_wrap_claim(struct hf_slot *slot)
 		atomic_store(&slot->guard, 0);
 		return;
 	}
-	/* Forked while it was broken: the descriptor is of the old connection, and the new one will be the parent's. */
-	if (!wrap->client && hf_resume_broken(wrap)) {
+	hf_resume_forked(slot, atomic_load(&slot->fd));
+	/* Forked while it was broken, without what is kept for it. */
+	if (hf_resume_of(slot) == NULL &&
+	    (hf_resume_broken(wrap) || atomic_load(&wrap->conn.cookie) != atomic_load(&slot->cookie))) {
 		(void)hf_hold_leave(&wrap->conn, hf_family_me());
 		hf_hold_done(&wrap->conn, hf_family_me());
 		atomic_store(&slot->conn, 0);
@@ -277,6 +294,7 @@ uint32_t hf_wrap_expect_child(void)
 			atomic_store(&wrap->conn.doubt, HF_DOUBT_MANY);
 			continue;
 		}
+		hf_resume_expect(slot, child);
 		(void)hf_hold_join(&wrap->conn, child);
 	}
 	return child;
@@ -355,6 +373,7 @@ enum hf_left hf_wrap_let_go(struct hf_slot *slot)
 		return HF_LEFT_LAST;
 	if (atomic_load(&slot->spawns) != hf_proc_spawns())
 		(void)atomic_compare_exchange_strong(&wrap->conn.doubt, &(uint32_t){HF_DOUBT_NONE}, HF_DOUBT_SPAWNED);
+	hf_resume_hand_round(slot, atomic_load(&slot->fd));
 	left = (uint8_t)(hf_hold_leave(&wrap->conn, hf_family_me()) + 1);
 	atomic_store(&slot->let_go, left);
 	return (enum hf_left)(left - 1);

@@ -103,7 +103,8 @@ struct hf_wrap {
 	 * not by the program, and up to where written bytes may have to be sent again. */
 	_Atomic uint64_t inbox_left;
 	uint64_t kept_end;
-	_Atomic uint64_t resume_box; /* of the process that has it (io/resume_family.c); 0: none */
+	_Atomic uint64_t resume_box; /* of the process that sees to it (io/resume_family.c); 0: none */
+	_Atomic uint32_t link;       /* how often it has moved to another socket (io/resume_share.c) */
 	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };
 

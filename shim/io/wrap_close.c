@@ -169,8 +169,9 @@ static bool settle_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	if (last)
 		say_bye(slot, fd, me);
 	hf_turn_end(&wrap->tx_turn);
+	/* Broken just now: a frame was open that the program never filled, and the end goes over another connection. */
 	if (wrap->queued != wrap->flushed || wrap->tx.owed_size != 0 || outstanding(fd) != 0 ||
-	    hf_resume_backlog(slot, wrap) != 0)
+	    hf_resume_backlog(slot, wrap) != 0 || hf_resume_broken(wrap))
 		return false;
 	return !last || quiet(slot, fd);
 }
@@ -535,8 +536,10 @@ void hf_wrap_leave_to_others(void)
 		struct hf_slot *slot = hf_slot_at(i);
 		struct hf_wrap *wrap = open_here(slot);
 
-		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd)))
+		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd))) {
+			hf_resume_hand_round(slot, atomic_load(&slot->fd));
 			(void)hf_hold_leave(&wrap->conn, hf_family_me());
+		}
 	}
 }
 

@@ -270,7 +270,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool late = hf_wrap_now_ms() >= atomic_load(&wrap->deadline);
-	uint8_t in[HF_HELLO_SIZE + 1];
+	uint8_t in[HF_HELLO_SIZE + 1], name[HF_SESSION_SIZE];
 	enum hf_hello_result result;
 	size_t used = 0;
 	long got;
@@ -307,9 +307,12 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_HELLO_FOREIGN:
 	case HF_HELLO_KEY:
 	case HF_HELLO_BROKEN:
-		atomic_store(&wrap->why, result == HF_HELLO_KEY       ? HF_WRAP_WHY_KEY
-					 : result == HF_HELLO_FOREIGN ? HF_WRAP_WHY_VERSION
-								      : HF_WRAP_WHY_BROKEN);
+		/* That of a client who resumes a session, come too late to be known in accept(2), is neither: it comes
+		 * again, and there is nothing to tell. */
+		if (wrap->client || !hf_resume_called(in, (size_t)got, name))
+			atomic_store(&wrap->why, result == HF_HELLO_KEY       ? HF_WRAP_WHY_KEY
+						 : result == HF_HELLO_FOREIGN ? HF_WRAP_WHY_VERSION
+									      : HF_WRAP_WHY_BROKEN);
 		if (!wrap->client)
 			(void)answer(wrap, fd, HF_HELLO_REFUSED);
 		hf_wrap_fail(slot, wrap->client ? ECONNREFUSED : ECONNRESET);

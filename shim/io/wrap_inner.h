@@ -118,12 +118,14 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 
-/* The fast path: a turn that nobody has, of a stream that nobody has found to be broken. */
-static inline bool hf_wrap_take_free(struct hf_wrap *wrap, struct hf_turn_word *word, uint32_t me)
+/* The fast path: a turn that nobody has, of a stream that nobody has found to be broken, and of our own socket. */
+static inline bool hf_wrap_take_free(struct hf_slot *slot, struct hf_wrap *wrap, struct hf_turn_word *word, uint32_t me)
 {
 	if (hf_turn_try(word, me) != HF_TURN_OURS)
 		return false;
-	if (hf_likely(atomic_load_explicit(&wrap->fate, memory_order_relaxed) == 0))
+	if (hf_likely(atomic_load_explicit(&wrap->fate, memory_order_relaxed) == 0 &&
+		      atomic_load_explicit(&slot->link, memory_order_relaxed) ==
+			      atomic_load_explicit(&wrap->link, memory_order_relaxed)))
 		return true;
 	hf_turn_end(word);
 	return false;

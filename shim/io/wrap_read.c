@@ -495,7 +495,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		return -1;
 	}
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON ||
-	    !hf_wrap_take_free(wrap, &wrap->rx_turn, me)) {
+	    !hf_wrap_take_free(slot, wrap, &wrap->rx_turn, me)) {
 		if (!reach_on(slot, fd, me, flags, &result, plain))
 			return result;
 	}

@@ -3,6 +3,7 @@
  * been moved (the kernel is the ledger).
  */
 #include "io/keep.h"
+#include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
@@ -159,6 +160,7 @@ static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, u
 		      bool (*agrees)(struct hf_slot *slot, int fd))
 {
 	enum hf_turn turn = hf_turn_try(word, me);
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_wait wait;
 
 	if (turn == HF_TURN_BUSY) {
@@ -176,7 +178,14 @@ static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, u
 		hf_turn_end(word);
 		return false;
 	}
-	if (turn == HF_TURN_LEFT && !agrees(slot, fd)) {
+	/* What we have is not what the connection is any more: first that must be had. */
+	while (turn == HF_TURN_OURS && hf_resume_stale(slot, wrap)) {
+		hf_turn_end(word);
+		hf_wait_begin(slot, &wait);
+		turn = hf_resume_wait_fresh(slot, patience_ms) ? hf_turn_take(word, me, patience_ms) : HF_TURN_BUSY;
+		hf_wait_end(slot, &wait);
+	}
+	if (turn == HF_TURN_LEFT && (hf_resume_stale(slot, wrap) || !agrees(slot, fd))) {
 		hf_wrap_fail(slot, EPROTO);
 		hf_turn_end(word);
 		return false;

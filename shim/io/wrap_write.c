@@ -270,6 +270,25 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 	return on ? 1 : -1;
 }
 
+/*
+ * In a sandbox (io/confined.h) there are no means to ask the kernel what has arrived: what fits into the ring is kept
+ * there, for the others who have the connection, and what does not is sent without.
+ */
+static bool keeps(struct hf_slot *slot, size_t total)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	if (hf_likely(resume == NULL || !atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
+		return resume != NULL;
+	return hf_ring_room(&resume->ring) >= total;
+}
+
+/* A SIGPIPE that is none (a path that broke) must not come; in a sandbox nobody waits for another path. */
+static int quietly(int flags)
+{
+	return atomic_load_explicit(&hf_sys_confined, memory_order_relaxed) ? flags : flags | MSG_NOSIGNAL;
+}
+
 /* No room to keep what would be sent: the peer's kernel must take some first. */
 static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 {
@@ -278,7 +297,7 @@ static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 	socklen_t len = sizeof(limit);
 	uint64_t now;
 
-	if (hf_nonblocking(fd, flags)) {
+	if (hf_nonblocking(fd, flags) || atomic_load(&hf_sys_confined)) {
 		atomic_store(&hf_wrap_of(slot)->starved, 1);
 		return 0;
 	}
@@ -329,16 +348,16 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 		return wait_room(slot, fd, flags, since);
 	room = room < total - *done ? room : total - *done;
 	if (*done == 0 && total <= SMALL && room == total && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
-		sent = send_small(slot, fd, iov, count, total, flags | MSG_NOSIGNAL);
+		sent = send_small(slot, fd, iov, count, total, quietly(flags));
 	} else {
-		sent = send_frame(wrap, fd, iov, count, *done, room, flags | MSG_NOSIGNAL, &is_short);
+		sent = send_frame(wrap, fd, iov, count, *done, room, quietly(flags), &is_short);
 		if (sent > 0)
 			hf_resume_keep(slot, iov, count, *done, (size_t)sent);
 	}
 	if (sent < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
 		return 1;
 	if (sent < 0)
-		return errno == EPIPE ? (int)hf_broken_pipe(flags) : -1;
+		return errno == EPIPE && quietly(flags) != flags ? (int)hf_broken_pipe(flags) : -1;
 	*done += (size_t)sent;
 	/* Interrupted, or a full buffer: as the kernel reports it. */
 	return is_short && !hf_resume_broken(wrap) && (*done > 0 || hf_nonblocking(fd, flags)) ? 0 : 1;
@@ -400,13 +419,13 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	    atomic_load(&wrap->phase) != HF_PHASE_BROKEN &&
 	    !write_early(slot, fd, me, iov, count, flags, &result, plain))
 		return result;
-	if (!hf_wrap_take_free(wrap, &wrap->tx_turn, me) &&
+	if (!hf_wrap_take_free(slot, wrap, &wrap->tx_turn, me) &&
 	    !hf_wrap_take_tx(slot, fd, me, hf_nonblocking(fd, flags) ? 20 : -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
 		return -1;
 	}
-	if (hf_unlikely(hf_resume_of(slot) != NULL))
+	if (hf_unlikely(keeps(slot, total)))
 		result = write_kept(slot, fd, me, iov, count, total, flags);
 	else if (!hf_may_write(wrap))
 		result = hf_broken_pipe(flags);

@@ -71,7 +71,13 @@ struct hf_slot {
 	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
-	_Atomic(struct hf_resume *) resume;     /* what it keeps to be resumed; NULL: it will not be */
+	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
+	_Atomic(struct hf_resume *) room;   /* and before that is known, what a child was forked with; NULL: none was */
+	_Atomic uint32_t link;     /* how often it had moved to another socket when our descriptors were last its own */
+	_Atomic int offer;         /* server: the connection a RESUME came on, plus one; 0: none */
+	uint64_t stale_since;      /* ms: the watchdog's, since when it has been behind; 0: it is not */
+	_Atomic uint8_t stirring;  /* counted in hf_resume_count */
+	_Atomic uint8_t has_inbox; /* counted in hf_resume_inboxes */
 	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
 	_Atomic uint32_t conn;                  /* its number in the arena, plus one; 0: none */
 	_Atomic uint8_t let_go;                 /* it no longer holds it there: enum hf_left, plus one */

@@ -291,15 +291,17 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 	uint64_t next;
 
 	hf_resume_claim(slot);
-	if (atomic_load(&hf_resume_of(slot)->offer) != 0)
+	if (atomic_load(&slot->offer) != 0)
 		(void)hf_resume_lost(slot, ECONNRESET);
-	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
-		return false;
-	/* Forked meanwhile: one of us sees to it. */
-	if (!hf_wrap_keep(slot, now)) {
-		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
+	/* Of several processes that have it one sees to it. */
+	next = hf_resume_follow(slot, fd, now);
+	if (next != 0) {
+		hf_publish_end(slot);
+		hf_watch_schedule(slot, next);
 		return true;
 	}
+	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
+		return false;
 	next = hf_resume_tend(slot, fd, now);
 	next = next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS;
 	hf_publish_broken(slot, now, next);
@@ -308,7 +310,7 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 }
 
 /* The verdict on a connection that may go on elsewhere: told, and not carried out. */
-static bool resumed_instead(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+static bool resumed_instead(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
 			    struct hf_ruling *ruling)
 {
 	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
@@ -323,7 +325,7 @@ static bool resumed_instead(struct hf_slot *slot, int fd, uint64_t now, const st
 		ruling->events &= 1U << HF_EV_DEAD;
 		hf_tell_reconnecting(slot, now, evidence, ruling);
 	}
-	hf_watch_schedule(slot, hf_resume_tend(slot, fd, now));
+	hf_watch_schedule(slot, now + 1);
 	return true;
 }
 
@@ -392,7 +394,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		return;
 	}
 	wrap = hf_wrap_of(slot);
-	if (wrap != NULL && hf_resume_of(slot) != NULL && atomic_load(&slot->failed) == 0 && resuming(slot, fd, now))
+	if (wrap != NULL && (hf_resume_of(slot) != NULL || (hf_resume_stale(slot, wrap) && hf_resume_notice(slot))) &&
+	    atomic_load(&slot->failed) == 0 && resuming(slot, fd, now))
 		return;
 	if (hf_redial_of(slot) != NULL && atomic_load(&slot->failed) == 0 && redialling(slot, fd, now))
 		return;
@@ -430,7 +433,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
 		return;
 	}
-	if (resumed_instead(slot, fd, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
+	if (resumed_instead(slot, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
 		return;
 	look_plain(slot, now, &evidence, &ruling);
 	if (atomic_load(&slot->failed) != 0)

@@ -31,7 +31,6 @@ enum {
 	GRACE_MS = 250,
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
-	MAIL_MS = 250,          /* the longest sleep where another process may hand us something */
 	REST_MS = 10000,        /* the longest sleep, for that check */
 };
 
@@ -429,8 +428,8 @@ static uint64_t rest(uint64_t now)
 	if (until > now + REST_MS)
 		until = now + REST_MS;
 	/* What another process hands us does not ring. */
-	if (hf_unlikely(hf_resume_mail_expected()) && until > now + MAIL_MS)
-		until = now + MAIL_MS;
+	if (hf_unlikely(hf_resume_mail_expected()) && until > now + hf_resume_mail_pace(now))
+		until = now + hf_resume_mail_pace(now);
 	/* Whoever hands in a slot from here on rings, unless we are up again within the grace anyway. */
 	atomic_store(&watch.dozing, until > now + grace());
 	if (until > now + grace() && atomic_load(&watch.mail.head) != 0)

@@ -7,10 +7,12 @@
  *
  * SHAPE   thread     one for each connection; the first waits in accept(2)
  *         fork       a process for each connection
+ *         forgetful  the same, forked before a byte is read, by a parent that never closes what it has accepted
  *         loop       all connections and the listener in one loop
  *         iterative  one connection after the other
  *         one-shot   one connection, the listener closed before it is served
  * STYLE   threads    blocking calls, one thread to read and one to write (or one for both, where they take turns)
+ *         processes  the same with two processes
  *         poll, select   blocking descriptors
  *         epoll-lt, epoll-et   non-blocking ones
  * PATTERN as in steady.h.  It goes on until a file OVER exists.
@@ -24,15 +26,31 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/wait.h>
 
 enum { MOST = 64 };
-enum style { THREADS, POLL, SELECT, EPOLL_LT, EPOLL_ET, STYLES };
-static const char *const style_names[] = {"threads", "poll", "select", "epoll-lt", "epoll-et"};
+enum style { THREADS, PROCESSES, POLL, SELECT, EPOLL_LT, EPOLL_ET, STYLES };
+static const char *const style_names[] = {"threads", "processes", "poll", "select", "epoll-lt", "epoll-et"};
 
 static enum style style;
+
+/* Two processes may share one. */
+static struct stream *new_stream(void)
+{
+	struct stream *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		give_up("mmap");
+	return s;
+}
+
+static void free_stream(struct stream *s)
+{
+	munmap(s, sizeof *s);
+}
 
 /* --- one loop for several connections ------------------------------------------------------------------------------
  */
@@ -179,7 +197,7 @@ static void run_loop(struct loop *l)
 			if (!is_over(s))
 				continue;
 			stream_end(s);
-			free(s);
+			free_stream(s);
 			l->stream[i] = l->stream[--l->count];
 			l->asked[i--] = l->asked[l->count];
 		}
@@ -254,23 +272,44 @@ static void run_blocking(struct stream *s)
 	pthread_join(writer, NULL);
 }
 
+/* Each process counts for both. */
+static void run_processes(struct stream *s)
+{
+	pid_t reader = getpid(), writer = fork();
+
+	if (writer < 0)
+		give_up("fork");
+	if (writer == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() == reader)
+			write_all(s);
+		exit(0);
+	}
+	read_all(s);
+	while (waitpid(writer, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 /* Serve one connection to its end. Returns whether all was well. */
 static bool run(struct stream *s)
 {
 	struct loop l;
 	bool well;
 
-	if (style != THREADS) {
+	if (style != THREADS && style != PROCESSES) {
 		loop_begin(&l, -1);
 		loop_add(&l, s); /* ends and frees it */
 		run_loop(&l);
 		close(l.ep);
 		return true;
 	}
-	run_blocking(s);
+	if (style == PROCESSES)
+		run_processes(s);
+	else
+		run_blocking(s);
 	stream_end(s);
 	well = !s->failed;
-	free(s);
+	free_stream(s);
 	return well;
 }
 
@@ -296,22 +335,45 @@ static socklen_t address(struct sockaddr_storage *out, const char *host, const c
 }
 
 /* The next connection, with what its client wants; NULL: it said nothing of use. */
-static struct stream *take(int listener)
+static struct stream *begin(int fd)
 {
-	struct stream *s = malloc(sizeof *s);
+	struct stream *s = new_stream();
 	struct order order;
-	int fd = accept(listener, NULL, NULL);
 
-	if (fd < 0 || s == NULL)
-		give_up("accept");
 	if (recv(fd, &order, sizeof order, MSG_WAITALL) != sizeof order || order.pattern >= PATTERNS) {
 		say("stray\n"); /* nobody but our own clients comes here */
 		close(fd);
-		free(s);
+		free_stream(s);
 		return NULL;
 	}
 	stream_begin(s, fd, true, &order);
 	return s;
+}
+
+static struct stream *take(int listener)
+{
+	int fd = accept(listener, NULL, NULL);
+
+	if (fd < 0)
+		give_up("accept");
+	return begin(fd);
+}
+
+/* A process for each connection, which the parent leaves open as well. */
+static void forget(int listener)
+{
+	int fd = accept(listener, NULL, NULL);
+	struct stream *s;
+
+	if (fd < 0)
+		give_up("accept");
+	if (fork() != 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, 0); /* the lab kills the parent */
+	for (int other = listener; other < fd; other++)
+		close(other);
+	s = begin(fd);
+	exit(s != NULL && run(s) ? 0 : 1);
 }
 
 static void *serve_one(void *arg)
@@ -336,7 +398,9 @@ static int serve(const char *host, const char *port, const char *shape)
 		loop_begin(&l, listener);
 		run_loop(&l);
 	}
-	signal(SIGCHLD, SIG_IGN);
+	while (!strcmp(shape, "forgetful"))
+		forget(listener);
+	signal(SIGCHLD, by_process ? SIG_IGN : SIG_DFL);
 	for (;;) {
 		struct stream *s = take(listener);
 		pthread_t thread;
@@ -351,11 +415,12 @@ static int serve(const char *host, const char *port, const char *shape)
 			run(s);
 		} else if (by_process && fork() == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			signal(SIGCHLD, SIG_DFL);
 			close(listener);
 			exit(run(s) ? 0 : 1);
 		} else if (by_process) {
 			close(s->fd);
-			free(s);
+			free_stream(s);
 		} else if (pthread_create(&thread, NULL, serve_one, s) || pthread_detach(thread)) {
 			give_up("pthread_create");
 		}
@@ -364,7 +429,7 @@ static int serve(const char *host, const char *port, const char *shape)
 
 static int dial(char **argv)
 {
-	struct stream *s = malloc(sizeof *s);
+	struct stream *s = new_stream();
 	struct order order = {.id = (uint16_t)atoi(argv[3])};
 	struct sockaddr_storage where;
 	socklen_t len = address(&where, argv[0], argv[1]);
@@ -372,7 +437,7 @@ static int dial(char **argv)
 
 	while (order.pattern < PATTERNS && strcmp(patterns[order.pattern].name, argv[4]))
 		order.pattern++;
-	if (s == NULL || order.pattern == PATTERNS || fd < 0 || connect(fd, (struct sockaddr *)&where, len))
+	if (order.pattern == PATTERNS || fd < 0 || connect(fd, (struct sockaddr *)&where, len))
 		give_up("connect");
 	if (write(fd, &order, sizeof order) != sizeof order)
 		give_up("write");

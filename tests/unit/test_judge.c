@@ -174,17 +174,17 @@ static void report_mode_tells_once(void **state)
 static void the_path_in_doubt(void **state)
 {
 	(void)state;
-	look(TIMEOUT / 2 - 1, TIMEOUT / 2 - 1);
+	look(TIMEOUT / 4 - 1, TIMEOUT / 4 - 1);
 	ev.unacked = 1;
-	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2 - 1, &ev));
-	look(TIMEOUT / 2, TIMEOUT / 2);
-	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 4 - 1, &ev));
+	look(TIMEOUT / 4, TIMEOUT / 4);
+	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 4, &ev));
 	ev.unacked = 0;
-	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 4, &ev));
 	ev.probes = 1;
-	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2, &ev));
-	look(TIMEOUT / 2 + 1, 1); /* the probe is answered */
-	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 2 + 1, &ev));
+	assert_true(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 4, &ev));
+	look(TIMEOUT / 4 + 1, 1); /* the probe is answered */
+	assert_false(hf_judge_path_in_doubt(&judge, &policy, START + TIMEOUT / 4 + 1, &ev));
 }
 
 static void a_pause_starts_afresh(void **state)
