@@ -266,6 +266,18 @@ static inline long hf_sys_recvfrom(int fd, void *buf, size_t size, int flags, vo
 	return hf_sys6(SYS_recvfrom, fd, (long)buf, (long)size, flags, (long)addr, (long)len);
 }
 
+/*
+ * Take up to SIZE bytes, HF_SYS_DISCARD at most, out of FD's receive queue, to nowhere.  recv(2) with MSG_TRUNC and no
+ * buffer would spare the copy (tcp(7)), but valgrind takes it for a mistake.
+ */
+enum { HF_SYS_DISCARD = 1024 };
+static inline long hf_sys_discard(int fd, size_t size)
+{
+	char nowhere[HF_SYS_DISCARD];
+
+	return hf_sys_recvfrom(fd, nowhere, size < sizeof(nowhere) ? size : sizeof(nowhere), MSG_DONTWAIT, NULL, NULL);
+}
+
 static inline long hf_sys_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	HF_SYS_UNLESS_CONFINED();

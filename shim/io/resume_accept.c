@@ -57,7 +57,7 @@ static void refuse(int fd, const uint8_t in[HF_HELLO_SIZE])
 	(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
 	hf_hello_make(out, &mine, &hf_runtime.key, in + HF_HELLO_NONCE);
 	/* Taken first: a close with bytes unread would be a reset, which destroys the answer. */
-	(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	(void)hf_sys_discard(fd, HF_HELLO_SIZE);
 	(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 }
 
@@ -104,7 +104,7 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 		(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
 		hf_hello_make(out, &mine, &key, peer.nonce);
 		hf_header_make(out + HF_HELLO_SIZE, HF_FRAME_BYE, 0);
-		(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		(void)hf_sys_discard(fd, HF_HELLO_SIZE);
 		(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		return true;
 	}

@@ -131,7 +131,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	socklen_t len = sizeof(cookie);
 	int nothing = 0;
 
-	(void)hf_sys_recvfrom(new, NULL, PROOF_FRAME, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	(void)hf_sys_discard(new, PROOF_FRAME);
 	if (resume->offer_fenced)
 		(void)hf_sys_setsockopt(new, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
 	(void)hf_sys_getsockopt(new, SOL_SOCKET, SO_COOKIE, &cookie, &len);

@@ -195,13 +195,13 @@ static bool passing(long error)
 	return error == -EAGAIN || error == -EINTR || error == -ENOMEM || error == -ENOBUFS;
 }
 
-/* Take the HELLO that was only peeked at out of the kernel's queue: MSG_TRUNC throws it away (tcp(7)). */
+/* Take the HELLO that was only peeked at out of the kernel's queue. */
 static bool consume(struct hf_wrap *wrap, int fd, size_t size)
 {
 	enum { MOST_TRIES = 1000 };
 
 	for (int tries = 0; size > 0 && tries < MOST_TRIES; tries++) {
-		long got = hf_sys_recvfrom(fd, NULL, size, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		long got = hf_sys_discard(fd, size);
 
 		if (got <= 0 && !passing(got))
 			return false;
