@@ -32,6 +32,12 @@
 
 #define ZOO __attribute__((unused)) static
 
+/* Since glibc 2.32. */
+#if !__GLIBC_PREREQ(2, 32)
+#define strerrorname_np strerror
+#define sigabbrev_np    strsignal
+#endif
+
 static int zoo_out = 1;
 
 __attribute__((format(printf, 1, 2))) ZOO void say(const char *format, ...)
