@@ -3,7 +3,9 @@
  * each connection accepts in the parent.  The arena says who has it; the connection is handed over by a Unix socket
  * (SCM_RIGHTS, unix(7)) that each process with such sessions has, in the abstract namespace.
  *
- * Anybody on the machine may write there: what comes is believed only if its HELLO is genuine.
+ * Anybody on the machine may connect there, and bind the name of one that is gone.  So each side asks the kernel who
+ * the other is (SO_PEERCRED): a process of the family, of the same user, or root.  What comes is believed only if its
+ * HELLO is genuine, too.
  */
 #include "io/adopt.h"
 #include "io/keep.h"
@@ -16,8 +18,11 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/un.h>
+
+enum { BACKLOG = 128 };
 
 static _Atomic int box = -1;        /* our socket */
 static _Atomic uint32_t box_epoch;  /* of the process it was made by */
@@ -51,12 +56,13 @@ static uint64_t our_box(void)
 	/* One that was inherited is the parent's. */
 	if (atomic_load(&box) >= 0)
 		hf_sys_close(atomic_exchange(&box, -1));
-	fd = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return 0;
 	fd = hf_raise(fd);
 	(void)hf_sys_getrandom(&number, sizeof(number), 0);
-	if (number == 0 || hf_sys3(SYS_bind, fd, &name, address_of(number, &name)) < 0) {
+	if (number == 0 || hf_sys3(SYS_bind, fd, &name, address_of(number, &name)) < 0 ||
+	    hf_sys2(SYS_listen, fd, BACKLOG) < 0) {
 		hf_sys_close(fd);
 		return 0;
 	}
@@ -98,6 +104,41 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
+/* Whether who is at the other end of FD, a Unix socket, may do what it likes with our connections anyhow. */
+static bool trusted(int fd)
+{
+	struct ucred peer = {.uid = (uid_t)-1};
+	socklen_t len = sizeof(peer);
+
+	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == (uid_t)hf_sys0(SYS_geteuid) || hf_family_has(peer.pid);
+}
+
+/* FD to the mailbox by NUMBER: 0, or -errno. */
+static int send_to(uint64_t number, int fd, const uint8_t name[HF_SESSION_SIZE])
+{
+	int to = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct iovec iov = {(void *)(uintptr_t)name, HF_SESSION_SIZE};
+	union control control = {.bytes = {0}};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct sockaddr_un address;
+	socklen_t len = address_of(number, &address);
+	long error = to < 0 ? to : hf_sys_connect(to, &address, len);
+
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	/* Whoever has the name of one that is gone is as good as nobody. */
+	if (error == 0)
+		error = trusted(to) ? hf_sys_sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) : -ECONNREFUSED;
+	if (to >= 0)
+		hf_sys_close(to);
+	return error < 0 ? (int)error : 0;
+}
+
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello)
 {
 	struct hf_arena *head = hf_arena();
@@ -105,27 +146,20 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 
 	for (uint32_t i = 0; i < used && i < HF_ARENA_CONNS; i++) {
 		struct hf_wrap *wrap = (struct hf_wrap *)(void *)hf_arena_conn(i);
-		struct iovec iov = {(void *)(uintptr_t)name, HF_SESSION_SIZE};
-		union control control = {.bytes = {0}};
-		struct sockaddr_un to = {.sun_family = AF_UNIX};
-		struct msghdr msg = {.msg_name = &to,
-				     .msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = &control,
-				     .msg_controllen = sizeof(control)};
 		struct hf_hello peer;
 		uint64_t number;
+		int error;
 
 		if (wrap == NULL || atomic_load(&wrap->conn.cookie) == 0 || wrap->client ||
 		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) != 0 ||
 		    (number = atomic_load(&wrap->resume_box)) == 0 || !hf_resume_genuine(wrap, hello, &peer))
 			continue;
-		msg.msg_namelen = address_of(number, &to);
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		return hf_sys_sendmsg(our_box() != 0 ? atomic_load(&box) : -1, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+		/* Full, out of descriptors, or ours until the child that has it says that it is its own: the session is
+		 * there, and its client will come again. */
+		if (hf_resume_mail_expected() && number == atomic_load(&box_number))
+			return true;
+		error = send_to(number, fd, name);
+		return error != -ECONNREFUSED;
 	}
 	return false;
 }
@@ -141,25 +175,36 @@ static int received(struct msghdr *msg)
 	return fd;
 }
 
+/* What FROM, who has connected to the mailbox, has to hand over. */
+static void read_letter(int from)
+{
+	enum { MOMENT_MS = 20 };
+	uint8_t name[HF_SESSION_SIZE];
+	struct iovec iov = {name, sizeof(name)};
+	union control control = {.bytes = {0}};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct pollfd p = {.fd = from, .events = POLLIN};
+	long got;
+	int fd;
+
+	if (hf_sys_poll(&p, 1, MOMENT_MS) <= 0)
+		return;
+	got = hf_sys3(SYS_recvmsg, from, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	fd = got >= 0 ? received(&msg) : -1;
+	if (fd >= 0 && (got != (long)sizeof(name) || hf_is_tcp(fd) <= 0 || !hf_resume_take(fd)))
+		hf_sys_close(fd);
+}
+
 void hf_resume_read_mail(void)
 {
-	enum { MOST = 16 };
+	for (int i = 0; i < BACKLOG && hf_resume_mail_expected(); i++) {
+		int from = (int)hf_sys4(SYS_accept4, atomic_load(&box), NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	for (int i = 0; i < MOST && hf_resume_mail_expected(); i++) {
-		uint8_t name[HF_SESSION_SIZE];
-		struct iovec iov = {name, sizeof(name)};
-		union control control = {.bytes = {0}};
-		struct msghdr msg = {
-			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-		long got = hf_sys3(SYS_recvmsg, atomic_load(&box), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		int fd;
-
-		if (got < 0)
+		if (from < 0)
 			return;
-		fd = received(&msg);
-		if (fd < 0)
-			continue;
-		if (got != (long)sizeof(name) || hf_is_tcp(fd) <= 0 || !hf_resume_take(fd))
-			hf_sys_close(fd);
+		if (trusted(from))
+			read_letter(from);
+		hf_sys_close(from);
 	}
 }
