@@ -292,6 +292,9 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	}
 	if (got <= 0)
 		return not_holdfast(slot, fd, me);
+	/* Who resumes has another check, so this is not the peer of any session; nor is it a client that begins one. */
+	if (result == HF_HELLO_VALID && !wrap->client && (wrap->peer.flags & HF_HELLO_RESUME) != 0)
+		result = HF_HELLO_BROKEN;
 	switch (result) {
 	case HF_HELLO_MORE:
 		/* Who has said that much speaks holdfast, and what is cut off must not be read as data. */
@@ -357,7 +360,8 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		/* The program shut its direction before it connected: without a HELLO there is no channel. */
 		return error < 0 ? go_plain(slot, fd, me) : HF_SHAKE_WAIT;
 	case HF_PHASE_HELLO:
-		return read_hello(slot, fd, me);
+		/* Whoever had the turn before us may have refused it. */
+		return hf_wrap_fate(slot) != 0 ? HF_SHAKE_FAILED : read_hello(slot, fd, me);
 	case HF_PHASE_REDIAL:
 		return hf_tcp_state(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
 	case HF_PHASE_ON:
