@@ -32,6 +32,9 @@
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
 
 #define HF_SIGBIT(sig) (UINT64_C(1) << ((sig)-1))
 

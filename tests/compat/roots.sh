@@ -20,10 +20,10 @@ if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
 	exit 0
 fi
 
-# Its /proc is its own and ends with what was started there, whatever that was.
+# With a /proc and a loopback of its own; whatever was started there ends with it.
 inside() { # inside ROOT COMMAND...
-	unshare --mount --pid --fork --kill-child bash -c '
-		mount -t proc proc "$0/proc" && exec chroot "$0" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+	unshare --mount --pid --net --fork --kill-child bash -c '
+		mount -t proc proc "$0/proc" && ip link set lo up && exec chroot "$0" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 			HOME=/root LC_ALL=C.UTF-8 "$@"' "$@"
 }
 
@@ -58,16 +58,22 @@ for suite in "${suites[@]}"; do
 	mkdir -p "$root/hf/tests"
 	cp -r Makefile shim include "$root/hf"
 	cp -r tests/legacy "$root/hf/tests"
-	# Warnings of other compilers are not what is asked here.
+	# Warnings of other compilers are not what is asked here, nor are programs that call what an older libc lacks.
 	# shellcheck disable=SC2016 # for make
 	if ! inside "$root" sh -c 'cd /hf && printf "include Makefile\nlegacy: \$(LEGACY)\n" >legacy.mk &&
-		make -f legacy.mk -j2 WERROR= BUILD=build build/libholdfast.so legacy' >"$root.log" 2>&1; then
-		tail -n 20 "$root.log" | sed 's/^/# /'
+		make -f legacy.mk -j2 WERROR= BUILD=build build/libholdfast.so &&
+		{ make -k -f legacy.mk -j2 WERROR= BUILD=build legacy || :; }' >"$root.log" 2>&1; then
+		tail -n 20 "$root.log" | cut -c 1-200 | sed 's/^/# /'
 		echo "not ok roots: $suite: does not build"
 		failed=$((failed + 1))
 		continue
 	fi
 	echo "ok roots: $suite: builds with gcc $(inside "$root" gcc -dumpversion), $glibc"
+	for program in tests/legacy/zoo_*.c; do
+		program=$(basename "$program" .c)
+		[ -x "$root/hf/build/tests/legacy/$program" ] ||
+			echo "ok $suite: $program # SKIP $(grep -m 1 -o 'undefined reference.*' "$root.log")"
+	done
 	cp "$LIB" "$root/hf/here.so"
 	tap "$suite" "library built here" < <(inside "$root" MODES='probe wrap' LIB=/hf/here.so BUILD=/hf/build CC=gcc \
 		timeout 400 /hf/tests/legacy/zoo.test 2>&1)
