@@ -42,7 +42,7 @@ bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZ
 
 	hf_resume_keys(wrap, bytes, name);
 	result = hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, peer, &used);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return result == HF_HELLO_VALID;
 }
 
@@ -147,10 +147,10 @@ static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE])
 	return hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 }
 
-bool hf_resume_take(int fd)
+static bool take(int fd, uint8_t in[HF_HELLO_SIZE])
 {
 	enum { PATIENCE_MS = 50 };
-	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
+	uint8_t name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
 	struct hf_hello peer;
 	bool done = false;
@@ -158,13 +158,13 @@ bool hf_resume_take(int fd)
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
 		return false;
-	for (int i = 0; got < (long)sizeof(in) && i < PATIENCE_MS; i++) {
+	for (int i = 0; got < HF_HELLO_SIZE && i < PATIENCE_MS; i++) {
 		const struct timespec moment = {0, 1000000};
 
 		hf_sys_nanosleep(&moment, NULL);
-		got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+		got = hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	}
-	if (got != (long)sizeof(in))
+	if (got != HF_HELLO_SIZE)
 		return false;
 	slot = slot_named(name);
 	if (slot == NULL)
@@ -177,4 +177,14 @@ bool hf_resume_take(int fd)
 		refuse(fd, in);
 	hf_sys_close(fd);
 	return true;
+}
+
+bool hf_resume_take(int fd)
+{
+	uint8_t in[HF_HELLO_SIZE];
+	bool taken = take(fd, in);
+
+	/* Of a new client it is the first HELLO, with the id of its session. */
+	explicit_bzero(in, sizeof(in));
+	return taken;
 }

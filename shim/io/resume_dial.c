@@ -170,7 +170,7 @@ static uint64_t listen_for(struct hf_slot *slot, int fd, uint64_t now)
 		next = UINT64_MAX;
 		break;
 	}
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return next;
 }
 

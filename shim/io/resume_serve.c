@@ -159,7 +159,7 @@ static bool proved(const struct hf_resume *resume, const struct hf_wrap *wrap, c
 		return false;
 	hf_resume_keys(wrap, bytes, name);
 	hf_proof_make(expected, &key, resume->peer_nonce, resume->nonce);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return hf_check_equal(expected, in + HF_HEADER_SIZE);
 }
 

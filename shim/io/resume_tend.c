@@ -56,7 +56,7 @@ void hf_resume_hello(struct hf_slot *slot, uint8_t out[HF_HELLO_SIZE], uint32_t 
 	(void)hf_sys_getrandom(resume->nonce, sizeof(resume->nonce), 0);
 	memcpy(mine.nonce, resume->nonce, sizeof(mine.nonce));
 	hf_hello_make(out, &mine, &key, client_nonce);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 }
 
 /* Out of the old connection */

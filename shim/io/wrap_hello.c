@@ -44,22 +44,27 @@ static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flag
 		copy_text(mine->host, sizeof(mine->host), host.nodename);
 }
 
+/* Without a key the id in it is what proves a RESUME: nothing of it stays on the stack, which a core dump has. */
 static int send_hello(struct hf_wrap *wrap, int fd, const struct hf_hello *mine, const uint8_t *client_nonce)
 {
 	uint8_t out[HF_HELLO_SIZE];
 	size_t done = 0;
+	int error = 0;
 
 	hf_hello_make(out, mine, &hf_runtime.key, client_nonce);
 	/* The first bytes on a connection: the kernel takes them whole, unless it is out of memory. */
 	while (done < sizeof(out)) {
 		long sent = hf_sys_sendto(fd, out + done, sizeof(out) - done, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 
-		if (sent <= 0)
-			return done == 0 ? (int)sent : -EPROTO;
+		if (sent <= 0) {
+			error = done == 0 ? (int)sent : -EPROTO;
+			break;
+		}
 		done += (size_t)sent;
 		wrap->tx_raw += (uint64_t)sent;
 	}
-	return 0;
+	explicit_bzero(out, sizeof(out));
+	return error;
 }
 
 int hf_wrap_say_hello(struct hf_slot *slot, int fd)
@@ -73,6 +78,7 @@ int hf_wrap_say_hello(struct hf_slot *slot, int fd)
 	atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait);
 	hf_books_open(&wrap->tx_books_open);
 	error = send_hello(wrap, fd, &mine, NULL);
+	explicit_bzero(&mine, sizeof(mine));
 	if (error == 0)
 		atomic_store(&wrap->phase, HF_PHASE_HELLO);
 	hf_books_close(&wrap->tx_books_open);
@@ -183,10 +189,13 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
 {
 	struct hf_hello mine;
+	int error;
 
 	memcpy(wrap->id, wrap->peer.session, sizeof(wrap->id));
 	introduce(wrap, &mine, HF_HELLO_SERVER | flags);
-	return send_hello(wrap, fd, &mine, wrap->peer.nonce);
+	error = send_hello(wrap, fd, &mine, wrap->peer.nonce);
+	explicit_bzero(&mine, sizeof(mine));
+	return error;
 }
 
 /* An error that says nothing of the connection. */
@@ -262,8 +271,10 @@ static enum hf_hello_result peek_hello(struct hf_wrap *wrap, int fd, uint8_t *in
 static __attribute__((noinline)) enum hf_hello_result peek_long(struct hf_wrap *wrap, int fd, size_t *used, long *got)
 {
 	uint8_t in[HF_HELLO_MOST];
+	enum hf_hello_result result = peek_hello(wrap, fd, in, sizeof(in), used, got);
 
-	return peek_hello(wrap, fd, in, sizeof(in), used, got);
+	explicit_bzero(in, sizeof(in));
+	return result;
 }
 
 static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
@@ -276,6 +287,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	long got;
 
 	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
+	explicit_bzero(in, sizeof(in));
 	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
 		result = peek_long(wrap, fd, &used, &got);
 	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */

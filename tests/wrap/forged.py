@@ -21,7 +21,6 @@ MAGIC = b"\x8bHF\r\n\x1a\n\0"
 HELLO, CHECK, SESSION, NONCE, OFFSET = 264, 232, 16, 32, 64
 SERVER, KEYED, RESUME, REFUSED = 1, 2, 4, 8
 DATA, PROOF = 1, 6
-SECRET = b"the shared secret of this test"
 
 
 # --- the wire format ---
@@ -150,14 +149,14 @@ class Proxy:
 class Play:
     def __init__(self, keyed, lib, directory):
         self.keyed, self.dir, self.lines = keyed, directory, 0
-        self.secret = SECRET if keyed else b""
+        self.secret = os.urandom(16).hex().encode() if keyed else b""
         self.failed = False
         env = dict(os.environ, LD_PRELOAD=lib, HOLDFAST_MODE="wrap", HOLDFAST_ON_DEAD="reconnect",
                    HOLDFAST_INTERVAL="500ms", HOLDFAST_TIMEOUT="10s", HOLDFAST_HELLO_WAIT="5s",
                    HOLDFAST_RECONNECT_WINDOW="20s", HOLDFAST_LEVEL="debug", HOLDFAST_FORMAT="json")
         if keyed:
             with open(directory + "/key", "wb") as f:
-                f.write(SECRET + b"\n")
+                f.write(self.secret + b"\n")
             env["HOLDFAST_KEY_FILE"] = directory + "/key"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -169,7 +168,8 @@ class Play:
     def start(self, env, who, port):
         env = dict(env, HOLDFAST_REPORT="file:%s/%s.json" % (self.dir, who))
         out = subprocess.PIPE if who == "client" else open(self.dir + "/server.out", "w+b")
-        p = subprocess.Popen([sys.executable, __file__, who, str(port)], env=env, stdin=subprocess.PIPE, stdout=out)
+        p = subprocess.Popen([sys.executable, os.path.abspath(__file__), who, str(port)], env=env, cwd=self.dir,
+                             stdin=subprocess.PIPE, stdout=out)
         if who == "server":
             p.stdout = open(self.dir + "/server.out", "rb")
             self.until(lambda: os.path.getsize(self.dir + "/server.out") > 0, 10)
@@ -329,19 +329,25 @@ class Play:
             self.client.stdin.close()
             self.check("the client ends well", self.client.wait(10) == 0)
         self.check("the server is still there", self.server.poll() is None)
+
+    def end(self):
         self.server.kill()
         self.client.kill()
 
 
-if sys.argv[1] == "server":
-    server(int(sys.argv[2]))
-elif sys.argv[1] == "client":
-    client(int(sys.argv[2]))
-else:
-    play = Play(sys.argv[1] == "keyed", sys.argv[2], sys.argv[3])
-    try:
-        play.play()
-    finally:
-        play.server.kill()
-        play.client.kill()
-    sys.exit(play.failed)
+def main():
+    if sys.argv[1] == "server":
+        server(int(sys.argv[2]))
+    elif sys.argv[1] == "client":
+        client(int(sys.argv[2]))
+    else:
+        play = Play(sys.argv[1] == "keyed", sys.argv[2], sys.argv[3])
+        try:
+            play.play()
+        finally:
+            play.end()
+        sys.exit(play.failed)
+
+
+if __name__ == "__main__":
+    main()
