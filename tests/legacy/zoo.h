@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -36,6 +37,19 @@
 #if !__GLIBC_PREREQ(2, 32)
 #define strerrorname_np strerror
 #define sigabbrev_np    strsignal
+#endif
+
+/* Since glibc 2.34. */
+#if !__GLIBC_PREREQ(2, 34)
+ZOO int close_range(unsigned first, unsigned last, int flags)
+{
+	return (int)syscall(436, first, last, flags);
+}
+
+ZOO void closefrom(int first)
+{
+	close_range((unsigned)first, ~0U, 0);
+}
 #endif
 
 static int zoo_out = 1;
