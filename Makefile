@@ -213,7 +213,7 @@ install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as
 	install -m 755 $(BUILD)/holdfast $(DESTDIR)$(BINDIR)/holdfast
 	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
 	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
-	install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -d $(DESTDIR)$(DOCDIR)/grafana
 	install -m 644 tools/grafana/holdfast.json $(DESTDIR)$(DOCDIR)/grafana
 	install -m 644 tools/completions/holdfast.bash $(DESTDIR)$(BASHDIR)/holdfast
@@ -222,7 +222,8 @@ install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libholdfast.so $(DESTDIR)$(BINDIR)/holdfast
 	rm -f $(MAN1:tools/man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:tools/man/%=$(DESTDIR)$(MANDIR)/man7/%)
-	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/LICENSE $(DESTDIR)$(DOCDIR)/grafana/holdfast.json
+	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/SECURITY.md $(DESTDIR)$(DOCDIR)/LICENSE
+	rm -f $(DESTDIR)$(DOCDIR)/grafana/holdfast.json
 	[ ! -d $(DESTDIR)$(DOCDIR)/grafana ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)/grafana
 	rm -f $(DESTDIR)$(BASHDIR)/holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)

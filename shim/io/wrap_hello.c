@@ -23,8 +23,8 @@ static void copy_text(char *to, size_t room, const char *from)
 	to[len] = '\0';
 }
 
-/* What we say of ourselves. */
-static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flags)
+/* What we say of ourselves.  False: the kernel has no random numbers for us, and without them nothing can be proved. */
+static bool introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flags)
 {
 	struct utsname host;
 
@@ -35,13 +35,15 @@ static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flag
 	mine->timeout = hf_runtime.config.timeout;
 	mine->buffer = hf_runtime.config.on_dead == HF_RECONNECT ? hf_runtime.config.resume_buffer : 0;
 	mine->pid = (uint32_t)hf_sys_getpid();
-	(void)hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0);
+	if (hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0) != (long)sizeof(wrap->nonce))
+		return false;
 	memcpy(mine->nonce, wrap->nonce, sizeof(mine->nonce));
 	memcpy(mine->session, wrap->id, sizeof(mine->session));
 	copy_text(mine->prog, sizeof(mine->prog), hf_runtime.prog);
 	copy_text(mine->info, sizeof(mine->info), hf_runtime.config.info);
 	if (hf_sys1(SYS_uname, &host) == 0)
 		copy_text(mine->host, sizeof(mine->host), host.nodename);
+	return true;
 }
 
 /* Without a key the id in it is what proves a RESUME: nothing of it stays on the stack, which a core dump has. */
@@ -73,8 +75,8 @@ int hf_wrap_say_hello(struct hf_slot *slot, int fd)
 	struct hf_hello mine;
 	int error;
 
-	(void)hf_sys_getrandom(wrap->id, sizeof(wrap->id), 0);
-	introduce(wrap, &mine, 0);
+	if (hf_sys_getrandom(wrap->id, sizeof(wrap->id), 0) != (long)sizeof(wrap->id) || !introduce(wrap, &mine, 0))
+		return -EIO;
 	atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait);
 	hf_books_open(&wrap->tx_books_open);
 	error = send_hello(wrap, fd, &mine, NULL);
@@ -192,7 +194,8 @@ static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
 	int error;
 
 	memcpy(wrap->id, wrap->peer.session, sizeof(wrap->id));
-	introduce(wrap, &mine, HF_HELLO_SERVER | flags);
+	if (!introduce(wrap, &mine, HF_HELLO_SERVER | flags))
+		return -EIO;
 	error = send_hello(wrap, fd, &mine, wrap->peer.nonce);
 	explicit_bzero(&mine, sizeof(mine));
 	return error;

@@ -72,7 +72,7 @@ for suite in "${suites[@]}"; do
 	for program in tests/legacy/zoo_*.c; do
 		program=$(basename "$program" .c)
 		[ -x "$root/hf/build/tests/legacy/$program" ] ||
-			echo "ok $suite: $program # SKIP $(grep -m 1 -o 'undefined reference.*' "$root.log")"
+			echo "ok $suite: $program # SKIP $(grep -m 1 -oE "$program\.c:.*(undefined|undeclared).*" "$root.log")"
 	done
 	cp "$LIB" "$root/hf/here.so"
 	tap "$suite" "library built here" < <(inside "$root" MODES='probe wrap' LIB=/hf/here.so BUILD=/hf/build CC=gcc \

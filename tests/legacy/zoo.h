@@ -39,11 +39,15 @@
 #define sigabbrev_np    strsignal
 #endif
 
-/* Since glibc 2.34. */
+/* Since glibc 2.34, and headers of Linux 5.11. */
 #if !__GLIBC_PREREQ(2, 34)
+#define SYS_close_range 436
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
 ZOO int close_range(unsigned first, unsigned last, int flags)
 {
-	return (int)syscall(436, first, last, flags);
+	return (int)syscall(SYS_close_range, first, last, flags);
 }
 
 ZOO void closefrom(int first)

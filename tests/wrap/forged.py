@@ -110,7 +110,7 @@ class Proxy:
         self.target = port
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         self.port = self.listener.getsockname()[1]
-        self.said, self.open = [], []
+        self.said, self.open, self.change = [], [], None
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -129,7 +129,7 @@ class Proxy:
         try:
             while data := a.recv(65536):
                 said.extend(data)
-                b.sendall(data)
+                b.sendall(data.replace(*self.change) if self.change else data)
             b.shutdown(socket.SHUT_WR)
         except OSError:
             pass
@@ -205,13 +205,16 @@ class Play:
         """The session lives: a line there and back, in order."""
         self.lines += 1
         line = b"line %d\n" % self.lines
+        return self.ask(line) == line.upper()
+
+    def ask(self, line):
         self.client.stdin.write(line)
         self.client.stdin.flush()
-        answer = []
+        answer = [b""]
         t = threading.Thread(target=lambda: answer.append(self.client.stdout.readline()), daemon=True)
         t.start()
         t.join(20)
-        return answer == [line.upper()]
+        return answer[-1]
 
     def attack(self, *parts, wait=1.5):
         """A connection of the attacker's own, past the proxy: says the first part, then each other part (or what it
@@ -254,6 +257,16 @@ class Play:
         self.check("both wrapped", self.until(lambda: self.told("client", "wrapped") == 1 and
                                               self.told("server", "wrapped") == 1, 5))
         opening, session = first[:HELLO], first[SESSION:SESSION + 16]
+
+        # What neither mode nor key is there for.
+        with socket.create_connection(("127.0.0.1", self.port)) as plain:
+            plain.settimeout(10)
+            plain.sendall(b"plain\n")
+            self.check("a client without holdfast is served, key or not", plain.recv(100) == b"PLAIN\n")
+        self.proxy.change = b"line 2", b"LIAR 2"
+        self.lines += 1
+        self.check("who is on the path can change what is said, key or not", self.ask(b"line 2\n") == b"LIAR 2\n")
+        self.proxy.change = None
 
         # The path breaks, the client resumes: what it says then is on record.
         self.proxy.reset()
