@@ -283,11 +283,15 @@ static int came_back(int result, bool suspended, struct survivors *s)
 	do {                                                                      \
 		struct survivors s_;                                              \
 		bool along_, suspended_, arena_;                                  \
+		const char *path_;                                                \
 		hf_real_ready();                                                  \
-		arena_ = hf_arena_fd() >= 0 && withhold_arena(dir, path);         \
-		if (hf_likely(!any_wrapped()))                                    \
+		if (hf_likely(hf_arena_fd() < 0 && !any_wrapped()))               \
+			return call_as_is;                                        \
+		path_ = path;                                                     \
+		arena_ = withhold_arena(dir, path_);                              \
+		if (!any_wrapped())                                               \
 			return arena_back(call_as_is, arena_);                    \
-		along_ = prepare(dir, path, &s_);                                 \
+		along_ = prepare(dir, path_, &s_);                                \
 		suspended_ = hand_over(&s_);                                      \
 		REPAIRED(envp, along_);                                           \
 		return arena_back(came_back(call_with, suspended_, &s_), arena_); \

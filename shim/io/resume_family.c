@@ -123,7 +123,7 @@ static int send_to(uint64_t number, int fd, const uint8_t name[HF_SESSION_SIZE])
 	union control control = {.bytes = {0}};
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	struct sockaddr_un address;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = address_of(number, &address);
 	long error = to < 0 ? to : hf_sys_connect(to, &address, len);
 
