@@ -118,7 +118,7 @@ $(BUILD)/tests/diff/%: tests/diff/%.c
 
 $(BUILD)/tests/%: tests/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -o $@ $< -lpthread
+	$(CC) $(ALLFLAGS) -o $@ $< -lpthread -lrt
 
 deps: ## install the Debian packages that are missing (asks for root only then)
 	@sh tools/deps.sh
@@ -138,7 +138,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -lab, -wrap, -outages, -torture (-suites: see below)
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -compat, -lab, -wrap, -outages, -torture (-suites: see below)
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
@@ -151,6 +151,9 @@ torture: torture-programs ## make every system call of the library fail in turn 
 # Debian's packages and sources of them are downloaded into $(BUILD)/suites (or HF_SUITES_DIR); nothing is installed.
 check-suites: all ## run whole test suites of others (CPython, libuv, perl, node) with and without the library (20 minutes)
 	@HF_SUITES_ALL=1 HF_TEST_LIMIT=1500 tests/run suites
+
+compat-roots: all ## run old-style programs in Debian 11 and 13, an older and a newer glibc (needs root and debootstrap; ten minutes)
+	@BUILD=$(abspath $(BUILD)) tests/compat/roots.sh
 
 SOAK_OUTAGES ?= 1000
 soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGES)
@@ -210,7 +213,7 @@ install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as
 	install -m 755 $(BUILD)/holdfast $(DESTDIR)$(BINDIR)/holdfast
 	install -m 644 $(MAN1) $(DESTDIR)$(MANDIR)/man1
 	install -m 644 $(MAN7) $(DESTDIR)$(MANDIR)/man7
-	install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)
 	install -d $(DESTDIR)$(DOCDIR)/grafana
 	install -m 644 tools/grafana/holdfast.json $(DESTDIR)$(DOCDIR)/grafana
 	install -m 644 tools/completions/holdfast.bash $(DESTDIR)$(BASHDIR)/holdfast
@@ -219,7 +222,8 @@ install: all ## install under PREFIX (DESTDIR, LIBDIR, BINDIR, MANDIR, DOCDIR as
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/libholdfast.so $(DESTDIR)$(BINDIR)/holdfast
 	rm -f $(MAN1:tools/man/%=$(DESTDIR)$(MANDIR)/man1/%) $(MAN7:tools/man/%=$(DESTDIR)$(MANDIR)/man7/%)
-	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/LICENSE $(DESTDIR)$(DOCDIR)/grafana/holdfast.json
+	rm -f $(DESTDIR)$(DOCDIR)/README.md $(DESTDIR)$(DOCDIR)/SECURITY.md $(DESTDIR)$(DOCDIR)/LICENSE
+	rm -f $(DESTDIR)$(DOCDIR)/grafana/holdfast.json
 	[ ! -d $(DESTDIR)$(DOCDIR)/grafana ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)/grafana
 	rm -f $(DESTDIR)$(BASHDIR)/holdfast $(DESTDIR)$(ZSHDIR)/_holdfast
 	[ ! -d $(DESTDIR)$(DOCDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR)
@@ -285,8 +289,8 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites torture torture-programs fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.
--include $(shell find $(BUILD) -path $(BUILD)/suites -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find $(BUILD) \( -path $(BUILD)/suites -o -path $(BUILD)/roots \) -prune -o -name '*.d' -print 2>/dev/null)

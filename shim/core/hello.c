@@ -13,6 +13,26 @@ struct part {
 	size_t size;
 };
 
+#if defined(__has_attribute)
+#if __has_attribute(zero_call_used_regs)
+#define CLEAR_REGISTERS __attribute__((noinline, zero_call_used_regs("all")))
+#endif
+#endif
+#ifndef CLEAR_REGISTERS
+#define CLEAR_REGISTERS __attribute__((noinline))
+#endif
+
+CLEAR_REGISTERS void hf_forget(void *secret, size_t size)
+{
+	/* libc's copying uses registers that no compiler does unasked; so many bytes go through all of them. */
+	static void *(*const volatile copy)(void *, const void *, size_t) = memcpy;
+	static const uint8_t zeros[512];
+	uint8_t nowhere[sizeof zeros];
+
+	explicit_bzero(secret, size);
+	copy(nowhere, zeros, sizeof zeros);
+}
+
 static void sha256(uint8_t out[HF_CHECK_SIZE], const uint8_t pad[BLOCK_SIZE], const struct part *parts, size_t count)
 {
 	SHA2_CTX ctx;
@@ -41,7 +61,7 @@ static void hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const str
 	for (size_t i = 0; i < BLOCK_SIZE; i++)
 		pad[i] ^= 0x36 ^ 0x5c;
 	sha256(out, pad, &(struct part){inner, sizeof inner}, 1);
-	explicit_bzero(pad, sizeof pad);
+	hf_forget(pad, sizeof pad);
 }
 
 void hf_hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const void *a, size_t a_size, const void *b,

@@ -63,6 +63,12 @@ void hf_proof_make(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const u
 void hf_hmac(uint8_t out[HF_CHECK_SIZE], const struct hf_key *key, const void *a, size_t a_size, const void *b,
 	     size_t b_size);
 
+/*
+ * SIZE bytes at SECRET are done with: they do not stay there, nor, as far as can be, in the registers that copying left
+ * them in.  A core dump has both, of each thread.
+ */
+void hf_forget(void *secret, size_t size);
+
 /* Compare two checks in constant time. */
 bool hf_check_equal(const uint8_t a[HF_CHECK_SIZE], const uint8_t b[HF_CHECK_SIZE]);
 

@@ -69,13 +69,13 @@ static enum hf_mode mode_for(int fd, const struct sockaddr *addr)
 	return hf_config_mode_for(&hf_runtime.config, addr);
 }
 
-bool hf_wants_wrap(int fd)
+bool hf_wants_wrap(int fd, const struct sockaddr *addr)
 {
 	bool possible = hf_runtime.config.mode == HF_MODE_WRAP;
 
 	for (size_t i = 0; i < hf_runtime.config.nrules; i++)
 		possible = possible || hf_runtime.config.rules[i].mode == HF_MODE_WRAP;
-	return possible && mode_for(fd, NULL) == HF_MODE_WRAP;
+	return possible && mode_for(fd, addr) == HF_MODE_WRAP;
 }
 
 static void set_entry(int fd, hf_fd_entry entry)

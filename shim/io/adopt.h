@@ -25,8 +25,8 @@ int hf_tcp_state(int fd);
  */
 struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sockaddr *addr, socklen_t len);
 
-/* Whether the rules say that FD, just accepted, is to be wrapped. */
-bool hf_wants_wrap(int fd);
+/* Whether the rules say that FD is to be wrapped.  ADDR as in hf_adopt(). */
+bool hf_wants_wrap(int fd, const struct sockaddr *addr);
 
 /* FD was met for the first time: find out what it is.  Returns its slot if it is a connection, else NULL. */
 struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen);

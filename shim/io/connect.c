@@ -3,12 +3,14 @@
  */
 #include "io/adopt.h"
 #include "io/bound.h"
+#include "io/dial.h"
 #include "io/gate.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "state/arena.h"
 #include "sys.h"
 #include "watch/socket.h"
+#include "watch/tcpinfo.h"
 #include "watch/watch.h"
 
 #include <netinet/in.h>
@@ -97,24 +99,61 @@ static int connect_again(struct hf_slot *slot, int fd, const struct sockaddr *ad
 	return result;
 }
 
+/*
+ * Whether bytes have been sent on FD, just connected: then a library behind us has gone to a proxy and spoken with it
+ * (torsocks, proxychains).  The address is not the one to dial again, and where the stream stands is not ours to know.
+ */
+static bool proxied(int fd)
+{
+	struct hf_tcp_info info = {.bytes_sent = 0};
+	socklen_t size = sizeof(info);
+
+	return hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &size) == 0 && info.bytes_sent != 0;
+}
+
+/* SLOT, if any, is known since before connect(2), so that it has a bound: now it is known to be ours to wrap or to dial
+ * again. */
+static struct hf_slot *adopt_anew(struct hf_slot *slot, int fd, bool connecting, const struct sockaddr *addr,
+				  socklen_t len)
+{
+	bool bound = slot != NULL && connecting;
+
+	if (slot != NULL) {
+		hf_unbound(slot, fd);
+		hf_disown(fd, slot);
+	}
+	slot = hf_adopt(fd, true, connecting, addr, len);
+	if (slot != NULL && bound)
+		hf_bound(slot, fd);
+	return slot;
+}
+
 static int connect_new(int fd, const struct sockaddr *addr, socklen_t len)
 {
+	bool wrap = hf_wants_wrap(fd, addr), more = wrap || hf_runtime.config.redial != HF_REDIAL_OFF, through;
 	struct hf_slot *slot = NULL;
 	int result, error;
 
 	/* With a bound on the attempt the watchdog must know of it before it starts, for it may block. */
-	if (hf_runtime.policy.connect_timeout != 0 && (slot = hf_adopt(fd, true, true, addr, len)) != NULL)
+	if (hf_runtime.policy.connect_timeout != 0 && (slot = hf_adopt(fd, true, true, addr, 0)) != NULL)
 		hf_bound(slot, fd);
 	result = hf_real.connect(fd, addr, len);
 	error = errno;
 	if (slot != NULL && atomic_load(&slot->fate) != 0 && result < 0)
 		error = atomic_load(&slot->fate);
+	through = result == 0 && more && proxied(fd);
+	if (through && wrap && hf_runtime.config.fallback == HF_FALLBACK_FAIL) {
+		(void)hf_hang_up(fd);
+		result = -1;
+		error = ECONNREFUSED;
+	}
 	if (result == 0 || error == EINPROGRESS || error == EINTR) {
-		if (slot == NULL && hf_runtime.policy.connect_timeout == 0)
-			slot = hf_adopt(fd, true, result < 0, addr, len);
-		else if (slot != NULL && result == 0)
-			hf_unbound(slot, fd);
+		if (slot == NULL ? hf_runtime.policy.connect_timeout == 0 : more && !through)
+			slot = adopt_anew(slot, fd, result < 0, addr, through ? 0 : len);
 		if (slot != NULL && result == 0) {
+			hf_unbound(slot, fd);
+			if (through && wrap)
+				atomic_store(&slot->wrap_tried, 1); /* so that it is told */
 			atomic_store(&slot->collected, 1);
 			hf_wrap_connected(slot, fd);
 		}
@@ -201,7 +240,7 @@ static int accepted(int listener, int fd)
 		/* The client's HELLO may be there already: the program then never sees readiness for it. */
 		if (slot != NULL && hf_wrap_of(slot) != NULL) {
 			(void)hf_wrap_look(slot, fd);
-		} else if (hf_wants_wrap(fd) && hf_wrap_greeted(fd)) {
+		} else if (hf_wants_wrap(fd, NULL) && hf_wrap_greeted(fd)) {
 			/* No memory for the channel: what comes must not be read as data (accept(2) lists ENOMEM). */
 			hf_close(fd);
 			errno = ENOMEM;

@@ -14,6 +14,11 @@
 #include <linux/close_range.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2) /* Linux 5.11 */
+#endif
 
 /* The last close of a wrapped connection: a duplicate to be drained, or -1. */
 static int closing_wrapped(int fd, hf_fd_entry entry)

@@ -3,6 +3,7 @@
 #include "io/process.h"
 #include "io/wrap_inner.h"
 #include "report.h"
+#include "state/arena.h"
 #include "state/fdlist.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -210,6 +211,28 @@ static bool any_wrapped(void)
 	return hf_on() && hf_wrap_in_use();
 }
 
+/*
+ * A program that runs with other rights than ours, and starts others with whose rights it likes (su, sudo), has no
+ * business with what the family shares; the library stands aside in it.  True: it will not get the descriptor.
+ */
+static bool withhold_arena(int dir, const char *path)
+{
+	int fd = hf_arena_fd();
+
+	return !hf_wild(path) && hf_arena_owns(fd) && hf_sys_fcntl(fd, F_GETFD, 0) == 0 &&
+	       hf_exec_look(dir, path) == HF_TARGET_SECURE && hf_sys_fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+static int arena_back(int result, bool withheld)
+{
+	int error = errno;
+
+	if (withheld)
+		(void)hf_sys_fcntl(hf_arena_fd(), F_SETFD, 0);
+	errno = error;
+	return result;
+}
+
 /* Before an exec. True: wrapped connections go along. */
 static bool prepare(int dir, const char *path, struct survivors *s)
 {
@@ -256,17 +279,22 @@ static int came_back(int result, bool suspended, struct survivors *s)
 	return result;
 }
 
-#define EXEC(dir, path, envp, call_as_is, call_with)          \
-	do {                                                  \
-		struct survivors s_;                          \
-		bool along_, suspended_;                      \
-		hf_real_ready();                              \
-		if (hf_likely(!any_wrapped()))                \
-			return call_as_is;                    \
-		along_ = prepare(dir, path, &s_);             \
-		suspended_ = hand_over(&s_);                  \
-		REPAIRED(envp, along_);                       \
-		return came_back(call_with, suspended_, &s_); \
+#define EXEC(dir, path, envp, call_as_is, call_with)                              \
+	do {                                                                      \
+		struct survivors s_;                                              \
+		bool along_, suspended_, arena_;                                  \
+		const char *path_;                                                \
+		hf_real_ready();                                                  \
+		if (hf_likely(hf_arena_fd() < 0 && !any_wrapped()))               \
+			return call_as_is;                                        \
+		path_ = path;                                                     \
+		arena_ = withhold_arena(dir, path_);                              \
+		if (!any_wrapped())                                               \
+			return arena_back(call_as_is, arena_);                    \
+		along_ = prepare(dir, path_, &s_);                                \
+		suspended_ = hand_over(&s_);                                      \
+		REPAIRED(envp, along_);                                           \
+		return arena_back(came_back(call_with, suspended_, &s_), arena_); \
 	} while (0)
 
 int hf_execve(const char *path, char *const argv[], char *const envp[])

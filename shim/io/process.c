@@ -14,12 +14,23 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Whether the parent had other threads; libc's own word, which a child's copy still tells. */
+/*
+ * Whether the parent had other threads; libc's own word (glibc 2.32), which a child's copy still tells.  Looked up: a
+ * reference to it would keep the library out of programs with an older glibc.
+ */
 static bool threaded(void)
 {
-	extern char __libc_single_threaded __attribute__((weak)); /* glibc 2.32 */
+	static const char *const name[] = {"__libc_single_threaded"};
+	static const char unknown;
+	static _Atomic(const char *) known;
+	const char *single = atomic_load_explicit(&known, memory_order_relaxed);
+	struct hf_symbol symbol;
 
-	return &__libc_single_threaded == NULL || __libc_single_threaded == 0;
+	if (single == NULL) {
+		single = hf_real_locate(name, &symbol, 1) != NULL ? symbol.at : &unknown;
+		atomic_store_explicit(&known, single, memory_order_relaxed);
+	}
+	return *(const volatile char *)single == 0;
 }
 
 /* CHILD: from hf_wrap_expect_child(). */

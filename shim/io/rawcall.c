@@ -146,10 +146,8 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 			return hf_raw_fork(nr, a, b, c, d, e, f);
 		hf_exec_spawning();
 		return plain(nr, a, b, c, d, e, f);
-#ifdef SYS_pidfd_getfd
 	case SYS_pidfd_getfd:
 		return hf_pass_taken((int)plain(nr, a, b, c, d, e, f));
-#endif
 	case SYS_execve:
 		return hf_execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_execveat:

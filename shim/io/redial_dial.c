@@ -152,13 +152,13 @@ static uint64_t connected(struct hf_slot *slot, struct hf_redialling *redial, in
 	return now;
 }
 
-/* Throw away what has come: MSG_TRUNC copies nothing (tcp(7)). False: the peer has ended it. */
+/* Throw away what has come. False: the peer has ended it. */
 static bool discard(struct hf_redialling *redial, int fd, uint64_t now)
 {
-	enum { ROOM = 1 << 20, MOST = 16 };
+	enum { MOST = 1024 };
 
 	for (int i = 0; i < MOST; i++) {
-		long got = hf_sys_recvfrom(fd, NULL, ROOM, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		long got = hf_sys_discard(fd, HF_SYS_DISCARD);
 
 		if (got == -EAGAIN)
 			return true;

@@ -58,7 +58,7 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 	len = sizeof(resume->peer);
 	(void)hf_sys_getpeername(fd, &resume->peer, &len);
 	hf_resume_keys(wrap, key, wrap->resume_name);
-	explicit_bzero(key, sizeof(key));
+	hf_forget(key, sizeof(key));
 	hf_wrap_mark_kept(fd, ring);
 	memcpy(resume->name, wrap->resume_name, sizeof(resume->name));
 	if (!atomic_compare_exchange_strong(&slot->resume, &none, resume))

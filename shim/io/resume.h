@@ -298,7 +298,8 @@ bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t hello[HF_HELLO_
 /* SLOT's session is over. */
 void hf_resume_bury(struct hf_slot *slot);
 
-/* Hand FD, on which HELLO calls a session by NAME, to the process of the family that has it. */
+/* Hand FD, on which HELLO calls a session by NAME, to the process of the family that has it.  False: none has.  True,
+ * too, if that cannot be done just now: to be hung up on, the client comes again. */
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello);
 
 /* Whether both programs have ended their direction, and ours has arrived to the last byte: nothing is left to do. */

@@ -43,7 +43,7 @@ bool hf_resume_genuine(const struct hf_wrap *wrap, const uint8_t in[HF_HELLO_SIZ
 
 	hf_resume_keys(wrap, bytes, name);
 	result = hf_hello_read(in, HF_HELLO_SIZE, &key, false, NULL, NULL, peer, &used);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return result == HF_HELLO_VALID;
 }
 
@@ -58,7 +58,7 @@ static void refuse(int fd, const uint8_t in[HF_HELLO_SIZE])
 	(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
 	hf_hello_make(out, &mine, &hf_runtime.key, in + HF_HELLO_NONCE);
 	/* Taken first: a close with bytes unread would be a reset, which destroys the answer. */
-	(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	(void)hf_sys_discard(fd, HF_HELLO_SIZE);
 	(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 }
 
@@ -105,7 +105,7 @@ static bool tell_over(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t
 		(void)hf_sys_getrandom(mine.nonce, sizeof(mine.nonce), 0);
 		hf_hello_make(out, &mine, &key, peer.nonce);
 		hf_header_make(out + HF_HELLO_SIZE, HF_FRAME_BYE, 0);
-		(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		(void)hf_sys_discard(fd, HF_HELLO_SIZE);
 		(void)hf_sys_sendto(fd, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		return true;
 	}
@@ -166,10 +166,10 @@ static long first_bytes(int fd, uint8_t in[HF_HELLO_SIZE], int patience_ms)
 	return hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 }
 
-bool hf_resume_take(int fd, int patience_ms)
+static bool take(int fd, int patience_ms, uint8_t in[HF_HELLO_SIZE])
 {
 	enum { PATIENCE_MS = 50 };
-	uint8_t in[HF_HELLO_SIZE], name[HF_SESSION_SIZE];
+	uint8_t name[HF_SESSION_SIZE];
 	struct hf_slot *slot;
 	struct hf_hello peer;
 	bool done = false;
@@ -177,13 +177,13 @@ bool hf_resume_take(int fd, int patience_ms)
 
 	if (got <= 0 || !hf_resume_called(in, (size_t)got, name))
 		return false;
-	for (int i = 0; got < (long)sizeof(in) && i < PATIENCE_MS; i++) {
+	for (int i = 0; got < HF_HELLO_SIZE && i < PATIENCE_MS; i++) {
 		const struct timespec moment = {0, 1000000};
 
 		hf_sys_nanosleep(&moment, NULL);
-		got = hf_sys_recvfrom(fd, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+		got = hf_sys_recvfrom(fd, in, HF_HELLO_SIZE, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	}
-	if (got != (long)sizeof(in))
+	if (got != HF_HELLO_SIZE)
 		return false;
 	slot = hf_resume_named(name);
 	if (slot == NULL)
@@ -196,4 +196,14 @@ bool hf_resume_take(int fd, int patience_ms)
 		refuse(fd, in);
 	hf_sys_close(fd);
 	return true;
+}
+
+bool hf_resume_take(int fd, int patience_ms)
+{
+	uint8_t in[HF_HELLO_SIZE];
+	bool taken = take(fd, patience_ms, in);
+
+	/* Of a new client it is the first HELLO, with the id of its session. */
+	explicit_bzero(in, sizeof(in));
+	return taken;
 }

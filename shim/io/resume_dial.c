@@ -117,7 +117,7 @@ static uint64_t answered(struct hf_slot *slot, int fd, uint64_t now, const struc
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return next;
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
-		(void)hf_sys_recvfrom(fd, NULL, HF_HELLO_SIZE, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		(void)hf_sys_discard(fd, HF_HELLO_SIZE);
 		wrap->rx_raw = HF_HELLO_SIZE;
 		next = agree(slot, fd, now, peer, key);
 		hf_turn_end(&wrap->tx_turn);
@@ -170,7 +170,7 @@ static uint64_t listen_for(struct hf_slot *slot, int fd, uint64_t now)
 		next = UINT64_MAX;
 		break;
 	}
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return next;
 }
 

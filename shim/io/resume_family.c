@@ -3,9 +3,10 @@
  * each connection accepts in the parent.  The arena says who has it; the connection is handed over by a Unix socket
  * (SCM_RIGHTS, unix(7)) that each process with such sessions has, in the abstract namespace.
  *
- * Anybody on the machine may write there: what comes is believed only if its HELLO is genuine.  By the same way
- * processes that share a connection ask each other for the socket it has moved to (io/resume_share.c): it is given to
- * such only, and taken only if it is the one that the arena knows.
+ * Anybody on the machine may connect there, and bind the name of one that is gone.  So each side asks the kernel who
+ * the other is (SO_PEERCRED): a process of the family, of the same user, or root.  What comes is believed only if its
+ * HELLO is genuine, too.  By the same way processes that share a connection ask each other for the socket it has moved
+ * to (io/resume_share.c): it is given to such only, and taken only if it is the one that the arena knows.
  */
 #include "io/adopt.h"
 #include "io/keep.h"
@@ -18,10 +19,13 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/un.h>
 
 _Atomic bool hf_resume_inherited;
+
+enum { BACKLOG = 128 };
 
 static _Atomic int box = -1;        /* our socket */
 static _Atomic uint32_t box_epoch;  /* of the process it was made by */
@@ -55,12 +59,13 @@ static uint64_t our_box(void)
 	/* One that was inherited is the parent's. */
 	if (atomic_load(&box) >= 0)
 		hf_sys_close(atomic_exchange(&box, -1));
-	fd = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return 0;
 	fd = hf_raise(fd);
 	(void)hf_sys_getrandom(&number, sizeof(number), 0);
-	if (number == 0 || hf_sys3(SYS_bind, fd, &name, address_of(number, &name)) < 0) {
+	if (number == 0 || hf_sys3(SYS_bind, fd, &name, address_of(number, &name)) < 0 ||
+	    hf_sys2(SYS_listen, fd, BACKLOG) < 0) {
 		hf_sys_close(fd);
 		return 0;
 	}
@@ -114,14 +119,30 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
+/* Whether who is at the other end of FD, a Unix socket, may do what it likes with our connections anyhow. */
+static bool trusted(int fd)
+{
+	struct ucred peer = {.uid = (uid_t)-1};
+	socklen_t len = sizeof(peer);
+
+	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	return peer.uid == 0 || peer.uid == (uid_t)hf_sys0(SYS_geteuid) || hf_family_has(peer.pid);
+}
+
+/* To the mailbox by NUMBER, with FD unless that is -1. */
 static bool post(uint64_t number, const void *letter, size_t size, int fd)
 {
+	int to = (int)hf_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct iovec iov = {(void *)(uintptr_t)letter, size};
 	union control control = {.bytes = {0}};
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t len = address_of(number, &address);
+	bool sent;
 
-	msg.msg_namelen = address_of(number, &to);
+	if (to < 0)
+		return false;
 	if (fd >= 0) {
 		msg.msg_control = &control;
 		msg.msg_controllen = sizeof(control);
@@ -130,7 +151,11 @@ static bool post(uint64_t number, const void *letter, size_t size, int fd)
 		control.header.cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 	}
-	return hf_sys_sendmsg(our_box() != 0 ? atomic_load(&box) : -1, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+	/* Whoever has the name of one that is gone is as good as nobody. */
+	sent = hf_sys_connect(to, &address, len) == 0 && trusted(to) &&
+	       hf_sys_sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+	hf_sys_close(to);
+	return sent;
 }
 
 bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *hello)
@@ -213,29 +238,41 @@ static int received(struct msghdr *msg)
 	return fd;
 }
 
+/* What FROM, who has connected to the mailbox, asks for or hands over. */
+static void read_letter(int from)
+{
+	enum { MOMENT_MS = 20 };
+	struct letter letter;
+	struct iovec iov = {&letter, sizeof(letter)};
+	union control control = {.bytes = {0}};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct pollfd p = {.fd = from, .events = POLLIN};
+	long got;
+	int fd;
+
+	if (hf_sys_poll(&p, 1, MOMENT_MS) <= 0)
+		return;
+	got = hf_sys3(SYS_recvmsg, from, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	fd = got >= 0 ? received(&msg) : -1;
+	if (fd < 0 && got == (long)sizeof(letter))
+		answer(&letter);
+	if (fd >= 0 &&
+	    (hf_is_tcp(fd) <= 0 ||
+	     !(got == (long)sizeof(letter) ? hf_resume_caught_up(letter.name, fd)
+					   : got == HF_SESSION_SIZE && hf_resume_take(fd, HF_RESUME_MOMENT))))
+		hf_sys_close(fd);
+}
+
 void hf_resume_read_mail(void)
 {
-	enum { MOST = 16 };
+	for (int i = 0; i < BACKLOG && hf_resume_mail_expected(); i++) {
+		int from = (int)hf_sys4(SYS_accept4, atomic_load(&box), NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	for (int i = 0; i < MOST && hf_resume_mail_expected(); i++) {
-		struct letter letter;
-		struct iovec iov = {&letter, sizeof(letter)};
-		union control control = {.bytes = {0}};
-		struct msghdr msg = {
-			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-		long got = hf_sys3(SYS_recvmsg, atomic_load(&box), &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		int fd;
-
-		if (got < 0)
+		if (from < 0)
 			return;
-		fd = received(&msg);
-		if (fd < 0 && got == (long)sizeof(letter))
-			answer(&letter);
-		if (fd < 0)
-			continue;
-		if (hf_is_tcp(fd) <= 0 ||
-		    !(got == (long)sizeof(letter) ? hf_resume_caught_up(letter.name, fd)
-						  : got == HF_SESSION_SIZE && hf_resume_take(fd, HF_RESUME_MOMENT)))
-			hf_sys_close(fd);
+		if (trusted(from))
+			read_letter(from);
+		hf_sys_close(from);
 	}
 }

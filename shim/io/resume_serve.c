@@ -128,7 +128,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	int new = resume->offered - 1;
 	int nothing = 0;
 
-	(void)hf_sys_recvfrom(new, NULL, PROOF_FRAME, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+	(void)hf_sys_discard(new, PROOF_FRAME);
 	if (resume->offer_fenced)
 		(void)hf_sys_setsockopt(new, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
 	copy_options(fd, new);
@@ -154,7 +154,7 @@ static bool proved(const struct hf_resume *resume, const struct hf_wrap *wrap, c
 		return false;
 	hf_resume_keys(wrap, bytes, name);
 	hf_proof_make(expected, &key, resume->peer_nonce, resume->nonce);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 	return hf_check_equal(expected, in + HF_HEADER_SIZE);
 }
 

@@ -1,6 +1,7 @@
 /*
  * The watchdog's turn at a broken connection: out of the old one, and on with the new.
  */
+#include "core/bytes.h"
 #include "io/resume.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
@@ -53,10 +54,12 @@ void hf_resume_hello(struct hf_slot *slot, uint8_t out[HF_HELLO_SIZE], uint32_t 
 	const struct hf_key key = {bytes, sizeof(bytes)};
 
 	hf_resume_keys(wrap, bytes, mine.session);
-	(void)hf_sys_getrandom(resume->nonce, sizeof(resume->nonce), 0);
+	/* Without random numbers another one than the last will do: a proof must not fit twice. */
+	if (hf_sys_getrandom(resume->nonce, sizeof(resume->nonce), 0) != (long)sizeof(resume->nonce))
+		hf_put64(resume->nonce, hf_get64(resume->nonce) + 1);
 	memcpy(mine.nonce, resume->nonce, sizeof(mine.nonce));
 	hf_hello_make(out, &mine, &key, client_nonce);
-	explicit_bzero(bytes, sizeof(bytes));
+	hf_forget(bytes, sizeof(bytes));
 }
 
 /* Out of the old connection */

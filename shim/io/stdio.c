@@ -234,7 +234,8 @@ static bool try_calls(int descriptor)
 	FILE *stream = (FILE *)(void *)after;
 
 	memcpy((char *)before + offsetof(FILE, _fileno), &descriptor, sizeof(descriptor));
-	memcpy((char *)before + offsetof(FILE, _flags2), &flags, sizeof(flags));
+	/* _flags2: an int, and from glibc 2.41 on 24 bits of one, which have no offset that C would tell. */
+	memcpy((char *)before + offsetof(FILE, _fileno) + sizeof(int), &flags, sizeof(flags));
 	memcpy(after, before, sizeof(after));
 	if (hf_libc.write(stream, &value, sizeof(value)) != sizeof(value) || after[OFFSET] != sizeof(value))
 		return false;

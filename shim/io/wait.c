@@ -67,7 +67,7 @@ void hf_pause(void)
 
 struct hf_sieve hf_sieve(void)
 {
-	return (struct hf_sieve){.turned = atomic_load(&hf_wrap_turned)};
+	return (struct hf_sieve){atomic_load(&hf_wrap_turned), false};
 }
 
 bool hf_sieve_stale(const struct hf_sieve *sieve)

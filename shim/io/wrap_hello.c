@@ -23,8 +23,8 @@ static void copy_text(char *to, size_t room, const char *from)
 	to[len] = '\0';
 }
 
-/* What we say of ourselves. */
-static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flags)
+/* What we say of ourselves.  False: the kernel has no random numbers for us, and without them nothing can be proved. */
+static bool introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flags)
 {
 	struct utsname host;
 
@@ -35,31 +35,38 @@ static void introduce(struct hf_wrap *wrap, struct hf_hello *mine, uint32_t flag
 	mine->timeout = hf_runtime.config.timeout;
 	mine->buffer = hf_runtime.config.on_dead == HF_RECONNECT ? hf_runtime.config.resume_buffer : 0;
 	mine->pid = (uint32_t)hf_sys_getpid();
-	(void)hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0);
+	if (hf_sys_getrandom(wrap->nonce, sizeof(wrap->nonce), 0) != (long)sizeof(wrap->nonce))
+		return false;
 	memcpy(mine->nonce, wrap->nonce, sizeof(mine->nonce));
 	memcpy(mine->session, wrap->id, sizeof(mine->session));
 	copy_text(mine->prog, sizeof(mine->prog), hf_runtime.prog);
 	copy_text(mine->info, sizeof(mine->info), hf_runtime.config.info);
 	if (hf_sys1(SYS_uname, &host) == 0)
 		copy_text(mine->host, sizeof(mine->host), host.nodename);
+	return true;
 }
 
+/* Without a key the id in it is what proves a RESUME: nothing of it stays on the stack, which a core dump has. */
 static int send_hello(struct hf_wrap *wrap, int fd, const struct hf_hello *mine, const uint8_t *client_nonce)
 {
 	uint8_t out[HF_HELLO_SIZE];
 	size_t done = 0;
+	int error = 0;
 
 	hf_hello_make(out, mine, &hf_runtime.key, client_nonce);
 	/* The first bytes on a connection: the kernel takes them whole, unless it is out of memory. */
 	while (done < sizeof(out)) {
 		long sent = hf_sys_sendto(fd, out + done, sizeof(out) - done, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 
-		if (sent <= 0)
-			return done == 0 ? (int)sent : -EPROTO;
+		if (sent <= 0) {
+			error = done == 0 ? (int)sent : -EPROTO;
+			break;
+		}
 		done += (size_t)sent;
 		wrap->tx_raw += (uint64_t)sent;
 	}
-	return 0;
+	explicit_bzero(out, sizeof(out));
+	return error;
 }
 
 int hf_wrap_say_hello(struct hf_slot *slot, int fd)
@@ -68,11 +75,12 @@ int hf_wrap_say_hello(struct hf_slot *slot, int fd)
 	struct hf_hello mine;
 	int error;
 
-	(void)hf_sys_getrandom(wrap->id, sizeof(wrap->id), 0);
-	introduce(wrap, &mine, 0);
+	if (hf_sys_getrandom(wrap->id, sizeof(wrap->id), 0) != (long)sizeof(wrap->id) || !introduce(wrap, &mine, 0))
+		return -EIO;
 	atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait);
 	hf_books_open(&wrap->tx_books_open);
 	error = send_hello(wrap, fd, &mine, NULL);
+	explicit_bzero(&mine, sizeof(mine));
 	if (error == 0)
 		atomic_store(&wrap->phase, HF_PHASE_HELLO);
 	hf_books_close(&wrap->tx_books_open);
@@ -183,10 +191,14 @@ static enum hf_shake switch_on(struct hf_slot *slot, int fd, uint32_t me)
 static int answer(struct hf_wrap *wrap, int fd, uint32_t flags)
 {
 	struct hf_hello mine;
+	int error;
 
 	memcpy(wrap->id, wrap->peer.session, sizeof(wrap->id));
-	introduce(wrap, &mine, HF_HELLO_SERVER | flags);
-	return send_hello(wrap, fd, &mine, wrap->peer.nonce);
+	if (!introduce(wrap, &mine, HF_HELLO_SERVER | flags))
+		return -EIO;
+	error = send_hello(wrap, fd, &mine, wrap->peer.nonce);
+	explicit_bzero(&mine, sizeof(mine));
+	return error;
 }
 
 /* An error that says nothing of the connection. */
@@ -195,13 +207,13 @@ static bool passing(long error)
 	return error == -EAGAIN || error == -EINTR || error == -ENOMEM || error == -ENOBUFS;
 }
 
-/* Take the HELLO that was only peeked at out of the kernel's queue: MSG_TRUNC throws it away (tcp(7)). */
+/* Take the HELLO that was only peeked at out of the kernel's queue. */
 static bool consume(struct hf_wrap *wrap, int fd, size_t size)
 {
 	enum { MOST_TRIES = 1000 };
 
 	for (int tries = 0; size > 0 && tries < MOST_TRIES; tries++) {
-		long got = hf_sys_recvfrom(fd, NULL, size, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+		long got = hf_sys_discard(fd, size);
 
 		if (got <= 0 && !passing(got))
 			return false;
@@ -262,8 +274,10 @@ static enum hf_hello_result peek_hello(struct hf_wrap *wrap, int fd, uint8_t *in
 static __attribute__((noinline)) enum hf_hello_result peek_long(struct hf_wrap *wrap, int fd, size_t *used, long *got)
 {
 	uint8_t in[HF_HELLO_MOST];
+	enum hf_hello_result result = peek_hello(wrap, fd, in, sizeof(in), used, got);
 
-	return peek_hello(wrap, fd, in, sizeof(in), used, got);
+	explicit_bzero(in, sizeof(in));
+	return result;
 }
 
 static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
@@ -276,6 +290,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	long got;
 
 	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
+	explicit_bzero(in, sizeof(in));
 	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
 		result = peek_long(wrap, fd, &used, &got);
 	/* After the program's SHUT_RD an empty queue looks like an end of the peer's, and is none. */
@@ -292,6 +307,9 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	}
 	if (got <= 0)
 		return not_holdfast(slot, fd, me);
+	/* Who resumes has another check, so this is not the peer of any session; nor is it a client that begins one. */
+	if (result == HF_HELLO_VALID && !wrap->client && (wrap->peer.flags & HF_HELLO_RESUME) != 0)
+		result = HF_HELLO_BROKEN;
 	switch (result) {
 	case HF_HELLO_MORE:
 		/* Who has said that much speaks holdfast, and what is cut off must not be read as data. */
@@ -360,7 +378,8 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 		/* The program shut its direction before it connected: without a HELLO there is no channel. */
 		return error < 0 ? go_plain(slot, fd, me) : HF_SHAKE_WAIT;
 	case HF_PHASE_HELLO:
-		return read_hello(slot, fd, me);
+		/* Whoever had the turn before us may have refused it. */
+		return hf_wrap_fate(slot) != 0 ? HF_SHAKE_FAILED : read_hello(slot, fd, me);
 	case HF_PHASE_REDIAL:
 		return hf_tcp_state(fd) == TCP_SYN_SENT ? HF_SHAKE_REDIAL : go_plain(slot, fd, me);
 	case HF_PHASE_ON:

@@ -13,6 +13,7 @@
 #include <elf.h>
 #include <link.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct hf_runtime hf_runtime;
@@ -74,18 +75,26 @@ static void take_name(char **argv, char **envp)
 	hf_runtime.prog[len] = '\0';
 }
 
-/* The shared secret.  One that cannot be read must not become none: then nobody is believed. */
+/*
+ * The shared secret.  One that cannot be read must not become none: then nobody is believed.  It lies in pages of its
+ * own that a core dump leaves out (MADV_DONTDUMP, madvise(2)).
+ */
 static void take_key(const struct hf_config *config)
 {
-	static uint8_t bytes[4096];
+	enum { ROOM = 4096, RANDOM = 32 };
+	static uint8_t random[RANDOM];
+	uint8_t *bytes;
 	size_t size = 0;
 	long got = 0;
 	int fd;
 
 	if (config->key_file[0] == '\0')
 		return;
-	fd = hf_sys_openat(AT_FDCWD, config->key_file, O_RDONLY | O_CLOEXEC, 0);
-	while (fd >= 0 && size < sizeof(bytes) && (got = hf_sys_read(fd, bytes + size, sizeof(bytes) - size)) > 0)
+	bytes = hf_sys_mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fd = hf_sys_failed(bytes) ? -1 : hf_sys_openat(AT_FDCWD, config->key_file, O_RDONLY | O_CLOEXEC, 0);
+	if (!hf_sys_failed(bytes))
+		(void)hf_sys_madvise(bytes, ROOM, MADV_DONTDUMP);
+	while (fd >= 0 && size < ROOM && (got = hf_sys_read(fd, bytes + size, ROOM - size)) > 0)
 		size += (size_t)got;
 	if (fd >= 0)
 		hf_sys_close(fd);
@@ -93,7 +102,8 @@ static void take_key(const struct hf_config *config)
 		size--;
 	if (fd < 0 || got < 0 || size == 0) {
 		complain("HOLDFAST_KEY_FILE: cannot be read or is empty: no peer will be accepted in wrap mode", NULL);
-		size = 32;
+		bytes = random;
+		size = sizeof(random);
 		(void)hf_sys_getrandom(bytes, size, 0);
 	}
 	hf_runtime.key = (struct hf_key){bytes, size};

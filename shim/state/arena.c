@@ -122,21 +122,31 @@ static int make_file(void)
 	return up;
 }
 
-static void *map_head(int fd)
+/*
+ * SIZE bytes of FD from AT on; -1: memory that has no file.  Not in a core dump (madvise(2)): here are the ids of
+ * sessions, which prove a RESUME where there is no key, and what the other processes of the family have queued.
+ */
+static void *map(int fd, uint64_t at, size_t size)
 {
 	int flags = fd >= 0 ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS;
+	void *room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, fd >= 0 ? (off_t)at : 0);
 
-	return hf_sys_mmap(NULL, sizeof(struct hf_arena), PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (!hf_sys_failed(room))
+		(void)hf_sys_madvise(room, size, MADV_DONTDUMP);
+	return room;
+}
+
+static void *map_head(int fd)
+{
+	return map(fd, 0, sizeof(struct hf_arena));
 }
 
 void *hf_arena_map(uint64_t at, size_t size)
 {
 	int fd = hf_arena_fd();
-	bool shared = hf_arena_owns(fd);
-	void *map = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS,
-				shared ? fd : -1, shared ? (off_t)at : 0);
+	void *room = map(hf_arena_owns(fd) ? fd : -1, at, size);
 
-	return hf_sys_failed(map) ? NULL : map;
+	return hf_sys_failed(room) ? NULL : room;
 }
 
 /* Several threads may come here at once: one of them makes it for all. */

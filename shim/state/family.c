@@ -83,6 +83,20 @@ bool hf_family_lives(uint32_t handle)
 	return pid == 0 || !same_ns(entry) || !process_gone((int)(pid < 0 ? -(unsigned)pid : (unsigned)pid));
 }
 
+bool hf_family_has(int pid)
+{
+	struct hf_arena *head = hf_arena();
+
+	for (uint32_t i = 1; head != NULL && pid > 0 && i < HF_ARENA_PROCS; i++) {
+		struct hf_arena_proc *entry = &head->procs[i];
+
+		if (atomic_load(&entry->pid) == pid && (atomic_load(&entry->handle) & INDEX_MASK) == i &&
+		    same_ns(entry))
+			return true;
+	}
+	return false;
+}
+
 static _Atomic uint32_t *sorting_of(uint32_t handle, uint32_t *bit)
 {
 	uint32_t index = handle & INDEX_MASK;

@@ -47,6 +47,9 @@ void hf_family_succeed(void);
 /* Whether the process of HANDLE lives, as far as can be told. */
 bool hf_family_lives(uint32_t handle);
 
+/* Whether PID, as this process's namespace numbers it, has entered itself as one of the family and not left. */
+bool hf_family_has(int pid);
+
 /* Whether HANDLE is of a child that is being forked, or has not sorted out yet what it has open. */
 bool hf_family_expected(uint32_t handle);
 

@@ -25,12 +25,36 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define ZOO __attribute__((unused)) static
+
+/* Since glibc 2.32. */
+#if !__GLIBC_PREREQ(2, 32)
+#define strerrorname_np strerror
+#define sigabbrev_np    strsignal
+#endif
+
+/* Since glibc 2.34, and headers of Linux 5.11. */
+#if !__GLIBC_PREREQ(2, 34)
+#define SYS_close_range 436
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+ZOO int close_range(unsigned first, unsigned last, int flags)
+{
+	return (int)syscall(SYS_close_range, first, last, flags);
+}
+
+ZOO void closefrom(int first)
+{
+	close_range((unsigned)first, ~0U, 0);
+}
+#endif
 
 static int zoo_out = 1;
 

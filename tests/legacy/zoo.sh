@@ -1,6 +1,7 @@
 #!/bin/bash
 # One behaviour of the zoo, plain and in each mode: tests/legacy/zoo.sh PROGRAM BEHAVIOUR.  Called by zoo.test, which
 # sets DIR (scratch), LIB (the library) and MODES; by hand: DIR=/tmp LIB=... MODES=probe tests/legacy/zoo.sh zoo_fd reuse
+# BESIDE_FIRST, BESIDE_LAST: other libraries to preload, in the plain run too.
 # Prints one TAP line for each mode and, when transcripts differ, how.
 set -u
 program=$1 behaviour=$2
@@ -10,13 +11,16 @@ name=$(basename "$program").$behaviour
 # The environment of each mode, one assignment a line.  A new mode is a line here and a word in $MODES.
 # "again" is the plain program a second time: shows that the transcript can be relied upon.
 environment() { # environment MODE
-	local sink=file:$DIR/$name.$1.json
+	local sink=file:$DIR/$name.$1.json first=${BESIDE_FIRST:+$BESIDE_FIRST } last=${BESIDE_LAST:+ $BESIDE_LAST}
 	# Reports to a standard error that has become a socket must not enter the stream.
 	case $behaviour in low_numbers*) sink=$sink,stderr ;; esac
 	case $1 in
-	plain | again) return ;;
+	plain | again)
+		[ -z "$first$last" ] || echo "LD_PRELOAD=$first$last"
+		return
+		;;
 	esac
-	printf '%s\n' "LD_PRELOAD=${BESIDE_FIRST:+$BESIDE_FIRST }$LIB${BESIDE_LAST:+ $BESIDE_LAST}" \
+	printf '%s\n' "LD_PRELOAD=$first$LIB$last" \
 		HOLDFAST_INTERVAL=100ms HOLDFAST_TIMEOUT=10s HOLDFAST_LEVEL=debug HOLDFAST_FORMAT=json \
 		"HOLDFAST_REPORT=$sink"
 	case $behaviour in
