@@ -224,8 +224,8 @@ bool hf_resume_unannounced(struct hf_slot *slot, int fd)
 	if (wrap == NULL || hf_resume_of(slot) == NULL || wrap->rx.bye || hf_sys_ioctl(fd, SIOCINQ, &inq) < 0 ||
 	    inq != 0)
 		return false;
-	/* Behind both FINs the kernel's own is the last acknowledgement. */
-	return wrap->session.state < HF_S_CLOSING || wrap->tx.owed_size != 0 || unacknowledged(fd) != 0;
+	/* Behind both FINs, or our last word, the kernel's own end is the last acknowledgement. */
+	return (wrap->session.state < HF_S_CLOSING && !wrap->tx.bye) || wrap->tx.owed_size != 0 || unacknowledged(fd) != 0;
 }
 
 bool hf_resume_met(struct hf_slot *slot, int fd)

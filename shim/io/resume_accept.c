@@ -70,7 +70,7 @@ void hf_resume_bury(struct hf_slot *slot)
 	struct hf_arena_tomb *tomb;
 
 	if (resume == NULL || wrap == NULL || head == NULL || wrap->client || !(wrap->rx.fin || wrap->rx.bye) ||
-	    !(wrap->tx.fin || wrap->tx.bye) || atomic_load(&resume->aborted) != 0)
+	    !(wrap->tx.fin || wrap->tx.bye || wrap->rx.bye) || atomic_load(&resume->aborted) != 0)
 		return;
 	tomb = &head->tombs[atomic_fetch_add(&head->tomb_next, 1) % HF_ARENA_TOMBS];
 	atomic_store(&tomb->until, UINT64_MAX);
