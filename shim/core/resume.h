@@ -18,9 +18,9 @@
 #include "core/session.h"
 
 /*
- * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % size; a ring that has
- * been emptied begins at its first byte again, so that a direction that is not behind goes round in a few of them, which
- * the processor's caches hold.
+ * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % size; a ring that
+ * has been emptied begins at its first byte again, so that a direction that is not behind goes round in a few of them,
+ * which the processor's caches hold.
  */
 struct hf_ring {
 	uint64_t start, end, base;

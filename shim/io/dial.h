@@ -14,8 +14,9 @@
 /* connect(2), AF_UNSPEC: every sleeper in the kernel's calls wakes, and the state is CLOSE. */
 int hf_hang_up(int fd);
 
-/* What a dialling that failed has left to tell of itself: SO_ERROR, and the error queue (ip(7), MSG_ERRQUEUE), where the
- * kernel puts what was answered to a SYN whether asked for or not; poll(2) would say POLLERR of the next connection. */
+/* What a dialling that failed has left to tell of itself: SO_ERROR, and the error queue (ip(7), MSG_ERRQUEUE), where
+ * the kernel puts what was answered to a SYN whether asked for or not; poll(2) would say POLLERR of the next
+ * connection. */
 void hf_dial_forget(int fd);
 
 /* connect(2) to ADDR that returns at once, whether FD is blocking or not: -EINPROGRESS as a rule. */

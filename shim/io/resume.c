@@ -225,7 +225,8 @@ bool hf_resume_unannounced(struct hf_slot *slot, int fd)
 	    inq != 0)
 		return false;
 	/* Behind both FINs, or our last word, the kernel's own end is the last acknowledgement. */
-	return (wrap->session.state < HF_S_CLOSING && !wrap->tx.bye) || wrap->tx.owed_size != 0 || unacknowledged(fd) != 0;
+	return (wrap->session.state < HF_S_CLOSING && !wrap->tx.bye) || wrap->tx.owed_size != 0 ||
+	       unacknowledged(fd) != 0;
 }
 
 bool hf_resume_met(struct hf_slot *slot, int fd)

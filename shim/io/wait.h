@@ -16,8 +16,8 @@
 
 enum { HF_READABLE = POLLIN | POLLRDNORM };
 
-/* When TIMEOUT from now is over, us; UINT64_MAX: never; 0: it is none, and no clock need be asked.  Only for one that is
- * hf_sane(). */
+/* When TIMEOUT from now is over, us; UINT64_MAX: never; 0: it is none, and no clock need be asked.  Only for one that
+ * is hf_sane(). */
 uint64_t hf_deadline(const struct timespec *timeout);
 bool hf_passed(uint64_t until);
 

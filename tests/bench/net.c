@@ -142,14 +142,18 @@ static void serve(const char *what, size_t size)
 
 static double measure(const char *what, size_t size, in_port_t port)
 {
+	double value;
 	int fd;
 
 	if (strcmp(what, "churn") == 0)
 		return churn(port);
 	fd = connect_to(port, 0);
 	if (strcmp(what, "stream") == 0)
-		return stream(fd, size);
-	return round_trips(fd, size, strcmp(what, "poll") == 0);
+		value = stream(fd, size);
+	else
+		value = round_trips(fd, size, strcmp(what, "poll") == 0);
+	close(fd); /* an end that the other side understands: it ends too */
+	return value;
 }
 
 int main(int argc, char **argv)
@@ -172,7 +176,8 @@ int main(int argc, char **argv)
 		_exit(0);
 	}
 	print_value(measure(what, size, port));
-	kill(pid, SIGKILL);
+	if (strcmp(what, "churn") == 0)
+		kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	return 0;
 }
