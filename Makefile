@@ -166,6 +166,11 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/run
 
+bench-instead: ## the same beside what is used in its place: libkeepalive, socat, haproxy, ssh -L
+	@sh tools/deps.sh build
+	@$(MAKE) --no-print-directory all $(BENCH)
+	@BUILD=$(BUILD) tests/bench/instead
+
 # Each target runs on its corpus and then on what libFuzzer makes of it, for FUZZ_SECONDS.  What it finds new stays in
 # $(BUILD)/fuzz.  FUZZ_CC must be a clang with libFuzzer (Debian: clang and libclang-rt-dev).
 FUZZ_CC      ?= clang
@@ -264,7 +269,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
@@ -289,7 +294,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz bench clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz bench bench-instead clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

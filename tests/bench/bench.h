@@ -87,8 +87,12 @@ static inline int listen_somewhere(in_port_t *port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET};
 	socklen_t len = sizeof(in);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	const char *wanted = getenv("BENCH_PORT");
+	int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
 
+	if (wanted != NULL)
+		in.sin_port = htons((uint16_t)atoi(wanted));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	if (fd < 0 || bind(fd, (struct sockaddr *)&in, len) < 0 || listen(fd, 128) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
 		err(1, "listen");

@@ -4,6 +4,7 @@
  *   net poll SIZE      the same, each side in poll(2) before each read(2), listening socket in the set: ns
  *   net stream SIZE    write(2)s of SIZE bytes one way, to the last byte's arrival: MB/s
  *   net churn          connect, one byte there and back, close: ns a connection
+ * BENCH_PORT is where the one listens, BENCH_VIA where the other connects to: there is something in between.
  */
 #include "bench.h"
 
@@ -140,6 +141,13 @@ static void serve(const char *what, size_t size)
 	close(fd);
 }
 
+static in_port_t in_between(in_port_t port)
+{
+	const char *via = getenv("BENCH_VIA");
+
+	return via != NULL ? htons((uint16_t)atoi(via)) : port;
+}
+
 static double measure(const char *what, size_t size, in_port_t port)
 {
 	double value;
@@ -147,7 +155,7 @@ static double measure(const char *what, size_t size, in_port_t port)
 
 	if (strcmp(what, "churn") == 0)
 		return churn(port);
-	fd = connect_to(port, 0);
+	fd = connect_to(in_between(port), 0);
 	if (strcmp(what, "stream") == 0)
 		value = stream(fd, size);
 	else
