@@ -203,6 +203,11 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
 
 /* Verdicts */
 
+void hf_session_troubled(struct hf_session *session, uint64_t now)
+{
+	session->troubled_at = now;
+}
+
 bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t timeout, bool inside, bool unread)
 {
 	uint64_t last = session->heard_at > session->moved_at ? session->heard_at : session->moved_at;
@@ -213,7 +218,10 @@ bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t ti
 	if (inside || unread || session->peer_done || session->we_done || session->mute ||
 	    (session->peer_state & HF_BEAT_SILENT) != 0 || session->state > HF_S_CLOSE_WAIT)
 		return false;
-	return now >= last && now - last >= (longest > timeout ? longest : timeout);
+	if (longest < timeout)
+		longest = timeout;
+	return now >= last && now - last >= longest &&
+	       (session->troubled_at == 0 || now - session->troubled_at >= longest || now - last >= 2 * longest);
 }
 
 bool hf_session_stalled(const struct hf_session *session, uint32_t timeout)

@@ -51,6 +51,7 @@ struct hf_session {
 	uint64_t arrived, unread, received; /* at the last look */
 	uint64_t undelivered;               /* at the last look at SIOCOUTQ, but for beats at its end */
 	uint64_t heard_at;                  /* when a byte last came from the peer's shim */
+	uint64_t troubled_at;               /* when segments of ours were last lost, 0: never */
 	uint64_t held_at;                   /* when bytes of the peer's last waited unread */
 	uint64_t peer_time_us;              /* TIME of the peer's last BEAT, to echo */
 	uint64_t peer_came_us;              /* when it came, our clock */
@@ -137,6 +138,9 @@ void hf_session_beat_received(struct hf_session *session, const struct hf_beat *
  */
 bool hf_session_beat_owed(const struct hf_session *session, uint64_t now);
 
+/* The kernel is retransmitting what we sent (RFC 6298). */
+void hf_session_troubled(struct hf_session *session, uint64_t now);
+
 /* Make it, for hf_beat_make(); sets the next due time.  RECEIVED, UNREAD, UNREAD_MS: as in the frame. */
 void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t received, uint32_t unread,
 			  uint32_t unread_ms, struct hf_beat *beat);
@@ -147,6 +151,9 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
  * answers.  Not while INSIDE a frame of the peer's (!hf_rx_between(): it cannot beat), nor while UNREAD bytes of the
  * peer's, program bytes or a FIN, wait in our kernel: the window may be shut, and the FIN may have been its
  * last word.  Once they are read the peer has a fresh timeout.  And not after a beat that said HF_BEAT_SILENT.
+ *
+ * A path that has just lost segments of ours may have lost the peer's beats too, and TCP's retransmission of them waits
+ * twice as long each time: there the silence must last for the time after the last loss, but no longer than twice.
  */
 bool hf_session_hung(const struct hf_session *session, uint64_t now, uint32_t timeout, bool inside, bool unread);
 

@@ -287,9 +287,11 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	uint8_t in[HF_HELLO_SIZE + 1], name[HF_SESSION_SIZE];
 	enum hf_hello_result result;
 	size_t used = 0;
+	bool resumes;
 	long got;
 
 	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
+	resumes = got > 0 && hf_resume_called(in, (size_t)got, name);
 	explicit_bzero(in, sizeof(in));
 	if (result == HF_HELLO_MORE && got == (long)sizeof(in))
 		result = peek_long(wrap, fd, &used, &got);
@@ -327,7 +329,7 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_HELLO_BROKEN:
 		/* That of a client who resumes a session, come too late to be known in accept(2), is neither: it comes
 		 * again, and there is nothing to tell. */
-		if (wrap->client || !hf_resume_called(in, (size_t)got, name))
+		if (wrap->client || !resumes)
 			atomic_store(&wrap->why, result == HF_HELLO_KEY       ? HF_WRAP_WHY_KEY
 						 : result == HF_HELLO_FOREIGN ? HF_WRAP_WHY_VERSION
 									      : HF_WRAP_WHY_BROKEN);

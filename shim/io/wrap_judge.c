@@ -118,9 +118,11 @@ static void judge_reply(struct hf_wrap *wrap, uint64_t now, const struct hf_poli
 static void judge_hung(struct hf_wrap *wrap, const struct hf_judge *judge, uint64_t now, const struct hf_policy *policy,
 		       const struct hf_evidence *evidence, struct hf_ruling *ruling)
 {
-	const struct hf_session *session = &wrap->session;
+	struct hf_session *session = &wrap->session;
 	uint64_t last = session->heard_at > session->moved_at ? session->heard_at : session->moved_at;
 
+	if (evidence->backoff > 0)
+		hf_session_troubled(&wrap->session, now);
 	/* The peer's kernel does not answer either, or has yet to be asked: the path's business. */
 	if (evidence->unacked > 0 && evidence->backoff > 1)
 		return;

@@ -187,6 +187,22 @@ static void round_trip(void **state)
 	assert_int_equal(session.peer_received, 10);
 }
 
+static void hung_on_a_path_that_loses(void **state)
+{
+	struct hf_session session = fresh(); /* heard at 1000 */
+
+	(void)state;
+	hf_session_troubled(&session, 9000);
+	assert_false(hf_session_hung(&session, 23999, 15000, false, false));
+	assert_true(hf_session_hung(&session, 24000, 15000, false, false));
+	hf_session_troubled(&session, 24000); /* again and again: not for ever */
+	assert_false(hf_session_hung(&session, 30999, 15000, false, false));
+	assert_true(hf_session_hung(&session, 31000, 15000, false, false));
+	hf_session_beat_received(&session, &(struct hf_beat){.seq = 1}, 32000000);
+	assert_false(hf_session_hung(&session, 46999, 15000, false, false));
+	assert_true(hf_session_hung(&session, 47000, 15000, false, false));
+}
+
 static void hung(void **state)
 {
 	struct hf_session session = fresh();
@@ -278,9 +294,15 @@ static void stalled(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(transitions), cmocka_unit_test(beat_when_idle), cmocka_unit_test(pace),
-		cmocka_unit_test(who_beats),   cmocka_unit_test(round_trip),     cmocka_unit_test(hung),
-		cmocka_unit_test(arrivals),    cmocka_unit_test(stalled),
+		cmocka_unit_test(transitions),
+		cmocka_unit_test(beat_when_idle),
+		cmocka_unit_test(pace),
+		cmocka_unit_test(who_beats),
+		cmocka_unit_test(round_trip),
+		cmocka_unit_test(hung),
+		cmocka_unit_test(hung_on_a_path_that_loses),
+		cmocka_unit_test(arrivals),
+		cmocka_unit_test(stalled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
