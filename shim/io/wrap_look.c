@@ -71,19 +71,26 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
 	return false;
 }
 
-/* Whether a program byte stands right behind the protocol that is due: what is most often so takes one call, and leaves
- * the header to the read that follows. */
-static bool byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
+/*
+ * Whether a program byte stands right behind the protocol that is due: what is most often so takes one call, and leaves
+ * the header to the read that follows.  1: it does; 0: not known; -errno, which the kernel tells but once.
+ */
+static int byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
 {
 	uint8_t room[HF_RX_OVERHEAD_MOST + 1];
 	size_t due = hf_rx_overhead(&wrap->rx);
 	struct hf_rx copy;
 	struct hf_rx_news news;
+	long got;
 
 	if (due == 0 || wrap->rx.fin || wrap->rx.bye || wrap->rx.corrupt || hf_resume_inbox(slot) != 0 ||
-	    atomic_load(&hf_sys_confined) ||
-	    hf_sys_recvfrom(fd, room, due + 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) != (long)due + 1)
-		return false;
+	    atomic_load(&hf_sys_confined))
+		return 0;
+	got = hf_sys_recvfrom(fd, room, due + 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	if (got < 0 && got != -EAGAIN && !(hf_resume_fatal((int)-got) && hf_resume_lost(slot, (int)-got)))
+		return (int)got;
+	if (got != (long)due + 1)
+		return 0;
 	copy = wrap->rx;
 	return hf_rx_squeeze(&copy, room, due + 1, &news) > 0;
 }
@@ -116,7 +123,9 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 										  : HF_LOOK_READY;
 		}
 	}
-	swallowed = byte_ahead(slot, wrap, fd) ? 1 : hf_wrap_swallow(slot, fd);
+	swallowed = byte_ahead(slot, wrap, fd);
+	if (swallowed == 0)
+		swallowed = hf_wrap_swallow(slot, fd);
 	hf_wrap_took_error(wrap, swallowed);
 	if (swallowed == 0 || !above_mark(wrap, fd))
 		look = HF_LOOK_NOTHING;
