@@ -161,6 +161,10 @@ soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGE
 	COUNT=$(SOAK_OUTAGES) tests/outages/outages.test
 	LONG=1 tests/wrap/resume.test
 
+matrix: programs ## every fault, mode and style of program in the lab: a table into README.md and a picture (4 minutes)
+	MATRIX_README=README.md tests/lab/matrix
+	cp $(BUILD)/matrix/matrix.svg tools/picture/
+
 bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a first look)
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory all $(BENCH)
@@ -269,7 +273,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tests/lab/matrix tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
@@ -294,7 +298,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz bench bench-instead clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

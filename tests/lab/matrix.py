@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Draw what tests/lab/matrix found: a table in Markdown, and the same as a picture.
 
-usage: matrix.py CELLS DIRECTORY TIMEOUT-MS
+usage: matrix.py CELLS DIRECTORY TIMEOUT-MS [README]
+
+README has the table between two lines of comment, and is given the new one.
 
 CELLS has lines "FAULT MODE STYLE OUTCOME MS DETAIL".  Styles of one fault and mode share a cell: from the first to the
 last of them; what differs between them is listed.
@@ -22,11 +24,12 @@ FAULTS = {
     "kill": "the server's program is killed",
 }
 MODES = ("plain", "probe", "wrap", "reconnect")
+BEGIN, END = "<!-- matrix: make matrix puts it here -->\n", "<!-- end of matrix -->\n"
 COLOURS = {"waits": "#f6d5d5", "ended": "#d5e6f6", "resumed": "#d8f0d8", "died": "#f0a0a0"}
 
 
 def seconds(times):
-    low, high = min(times) / 1000, max(times) / 1000
+    low, high = max(0, min(times)) / 1000, max(0, *times) / 1000
     return f"{low:.1f} s" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f}–{high:.1f} s"
 
 
@@ -107,10 +110,16 @@ def main():
             fault, mode, *rest = row.split()
             found.setdefault((fault, mode), []).append(rest)
     table = [(f, [found.get((f, m), []) for m in MODES]) for f in FAULTS if any((f, m) in found for m in MODES)]
+    markdown = "| fault | " + " | ".join(MODES) + " |\n" + "|---" * (len(MODES) + 1) + "|\n"
+    for fault, row in table:
+        markdown += f"| {FAULTS[fault]} | " + " | ".join(text(c, fault == "none") for c in row) + " |\n"
     with open(f"{directory}/matrix.md", "w", encoding="utf-8") as out:
-        out.write("| fault | " + " | ".join(MODES) + " |\n" + "|---" * (len(MODES) + 1) + "|\n")
-        for fault, row in table:
-            out.write(f"| {FAULTS[fault]} | " + " | ".join(text(c, fault == "none") for c in row) + " |\n")
+        out.write(markdown)
+    if len(sys.argv) > 4:
+        with open(sys.argv[4], encoding="utf-8") as readme:
+            before, rest = readme.read().split(BEGIN)
+        with open(sys.argv[4], "w", encoding="utf-8") as readme:
+            readme.write(before + BEGIN + markdown + END + rest.split(END)[1])
     with open(f"{directory}/matrix.svg", "w", encoding="utf-8") as out:
         out.write(svg(table, timeout))
 
