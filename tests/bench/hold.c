@@ -5,7 +5,7 @@
  *   hold open COUNT MS FIRST ADDRESS PORT
  *                                    COUNT connections, evenly over MS ms (0: at once), to ADDRESS + 0, 1, 2, ...: one
  *                                    address has too few port numbers; FIRST connections were opened by others before
- * Both say "ready"; "serve" stays until standard input ends.  "open" waits in epoll_wait(2), edge-triggered,
+ * Both say "ready" and end with the process that started them.  "open" waits in epoll_wait(2), edge-triggered,
  * as an idle server does; when all have ended, or at SIGTERM, it tells for each that ended
  *   NS ERRNO                         CLOCK_MONOTONIC, and what read(2) gave: an error's number, 0 for end of file
  */
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 enum { BACKLOG = 1 << 20, PER_ADDRESS = 20000 };
@@ -36,13 +37,11 @@ static int serve(in_port_t port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	char byte;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof(in)) < 0 || listen(fd, BACKLOG) < 0)
 		err(1, "listen");
 	say_ready();
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
+	pause();
 	return 0;
 }
 
@@ -128,6 +127,7 @@ int main(int argc, char **argv)
 	struct sockaddr_in to = {.sin_family = AF_INET};
 
 	alarm(400);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (argc == 3 && strcmp(argv[1], "serve") == 0)
 		return serve((in_port_t)atoi(argv[2]));
 	if (argc != 7 || strcmp(argv[1], "open") != 0 || inet_pton(AF_INET, argv[5], &to.sin_addr) != 1)
