@@ -85,7 +85,7 @@ static unsigned long wait_for_ends(int poll, unsigned long count, struct end *en
 
 	while (!over && ended < count) {
 		struct epoll_event events[512];
-		int n = epoll_wait(poll, events, 512, -1);
+		int n = epoll_wait(poll, events, 512, 200);
 
 		for (int i = 0; i < n; i++) {
 			char byte;
@@ -113,7 +113,8 @@ static int hold(unsigned long count, uint64_t spread_ns, unsigned long first, co
 	setrlimit(RLIMIT_NOFILE, &limit);
 	if (ends == NULL || poll < 0)
 		err(1, "epoll_create1");
-	sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_term}, NULL);
+	/* It must not cut short what is told at the end; epoll_wait(2) is never restarted. */
+	sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_term, .sa_flags = SA_RESTART}, NULL);
 	open_all(count, spread_ns, first, to, poll);
 	say_ready();
 	ended = wait_for_ends(poll, count, ends);
