@@ -175,6 +175,11 @@ bench-instead: ## the same beside what is used in its place: libkeepalive, socat
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/instead
 
+bench-scale: ## measure the cost of watching 100 to 100,000 idle connections, and 10,000 deaths at once (four minutes)
+	@sh tools/deps.sh build
+	@$(MAKE) --no-print-directory all $(BENCH)
+	@BUILD=$(BUILD) tests/bench/scale
+
 # Each target runs on its corpus and then on what libFuzzer makes of it, for FUZZ_SECONDS.  What it finds new stays in
 # $(BUILD)/fuzz.  FUZZ_CC must be a clang with libFuzzer (Debian: clang and libclang-rt-dev).
 FUZZ_CC      ?= clang
@@ -298,7 +303,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead bench-scale clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

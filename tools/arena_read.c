@@ -14,7 +14,7 @@ enum {
 	RETRIES = 16,          /* of one view */
 	RETRIES_IN_ALL = 4096, /* of a snapshot: whoever writes all the time, or never again, costs no more */
 	INDEX_MASK = (1 << HF_ARENA_INDEX_BITS) - 1,
-	BLOCK_BYTES = BLOCK * HF_ARENA_VIEW_SIZE,
+	FRONT = offsetof(struct hf_arena_view, more),
 };
 
 struct hf_reader {
@@ -23,7 +23,9 @@ struct hf_reader {
 	struct hf_arena head;
 	int pids[HF_ARENA_PROCS]; /* of the arena being read: entry to process; 0: not alive */
 	unsigned tries;           /* left for this snapshot */
-	char first[BLOCK_BYTES], second[BLOCK_BYTES];
+	struct block {
+		char views[BLOCK * HF_ARENA_VIEW_SIZE], more[BLOCK * HF_ARENA_MORE_SIZE];
+	} first, second;
 };
 
 struct hf_reader *hf_reader_open(void)
@@ -87,6 +89,31 @@ static void find_processes(struct hf_reader *reader, const struct hf_found *aren
 	}
 }
 
+/* COUNT views from FROM on, with what is kept apart of them. */
+static void read_views(int fd, struct block *block, uint32_t from, uint32_t count)
+{
+	read_at(fd, block->views, (size_t)count * HF_ARENA_VIEW_SIZE,
+		HF_ARENA_VIEWS_AT + (uint64_t)from * HF_ARENA_VIEW_SIZE);
+	read_at(fd, block->more, (size_t)count * HF_ARENA_MORE_SIZE,
+		HF_ARENA_MORE_AT + (uint64_t)from * HF_ARENA_MORE_SIZE);
+}
+
+/* The view at INDEX. */
+static void read_view(int fd, struct hf_arena_view *view, uint32_t index)
+{
+	memset(view, 0, sizeof *view);
+	read_at(fd, view, FRONT, HF_ARENA_VIEWS_AT + (uint64_t)index * HF_ARENA_VIEW_SIZE);
+	read_at(fd, &view->more, sizeof view->more, HF_ARENA_MORE_AT + (uint64_t)index * HF_ARENA_MORE_SIZE);
+}
+
+/* View I of BLOCK, put together. */
+static void put_together(struct hf_arena_view *view, const struct block *block, uint32_t i)
+{
+	memset(view, 0, sizeof *view);
+	memcpy(view, block->views + (size_t)i * HF_ARENA_VIEW_SIZE, FRONT);
+	memcpy(&view->more, block->more + (size_t)i * HF_ARENA_MORE_SIZE, sizeof view->more);
+}
+
 /* Byte by byte: what lies between the fields is nobody's, and does not change. */
 static bool whole(const struct hf_arena_view *view, const void *first, const void *second)
 {
@@ -100,13 +127,12 @@ static bool whole(const struct hf_arena_view *view, const void *first, const voi
  */
 static bool settle(struct hf_reader *reader, int fd, uint32_t index, struct hf_arena_view *view)
 {
-	uint64_t at = HF_ARENA_VIEWS_AT + (uint64_t)index * HF_ARENA_VIEW_SIZE;
 	struct hf_arena_view again;
 
 	for (int i = 0; i < RETRIES && reader->tries > 0; i++) {
 		reader->tries--;
-		read_at(fd, view, sizeof *view, at);
-		read_at(fd, &again, sizeof again, at);
+		read_view(fd, view, index);
+		read_view(fd, &again, index);
 		if (whole(view, view, &again))
 			return true;
 		sched_yield();
@@ -154,21 +180,17 @@ static bool add(struct hf_reader *reader, struct hf_snapshot *snapshot, const st
 
 static bool read_block(struct hf_reader *reader, struct hf_snapshot *snapshot, int fd, uint32_t from, uint32_t count)
 {
-	uint64_t at = HF_ARENA_VIEWS_AT + (uint64_t)from * HF_ARENA_VIEW_SIZE;
-	size_t bytes = (size_t)count * HF_ARENA_VIEW_SIZE;
-
-	read_at(fd, reader->first, bytes, at);
-	read_at(fd, reader->second, bytes, at);
+	read_views(fd, &reader->first, from, count);
+	read_views(fd, &reader->second, from, count);
 	for (uint32_t i = 0; i < count; i++) {
-		struct hf_arena_view view;
+		struct hf_arena_view view, again;
 		bool good;
 
-		memcpy(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE, sizeof view);
+		put_together(&view, &reader->first, i);
+		put_together(&again, &reader->second, i);
 		if (view.proc == 0)
 			continue;
-		good = whole(&view, reader->first + (size_t)i * HF_ARENA_VIEW_SIZE,
-			     reader->second + (size_t)i * HF_ARENA_VIEW_SIZE) ||
-		       settle(reader, fd, from + i, &view);
+		good = whole(&view, &view, &again) || settle(reader, fd, from + i, &view);
 		if (!add(reader, snapshot, &view, !good))
 			return false;
 	}

@@ -86,8 +86,8 @@ static void say_round_trips(FILE *out, const struct hf_arena_view *view)
 	if (count > 0)
 		fprintf(out, ", the last %zu between %s and %s", count, hf_short_us(least).text,
 			hf_short_us(most).text);
-	if (view->beat_rtt_us != 0)
-		fprintf(out, ", that of beats %s", hf_short_us(view->beat_rtt_us).text);
+	if (view->more.beat_rtt_us != 0)
+		fprintf(out, ", that of beats %s", hf_short_us(view->more.beat_rtt_us).text);
 	fputc('.', out);
 }
 
@@ -113,10 +113,11 @@ static bool say_evidence(FILE *out, const struct hf_arena_view *view, uint64_t n
 		fprintf(out, "The peer's host was heard %s ago.", hf_short_ms(hf_since(now, view->heard_at)).text);
 		return true;
 	case 3:
-		if (view->beats_sent + view->beats_received == 0)
+		if (view->more.beats_sent + view->more.beats_received == 0)
 			return false;
 		fprintf(out, "%" PRIu64 " beats sent, %" PRIu64 " received; a byte of the peer's holdfast %s ago.",
-			view->beats_sent, view->beats_received, hf_short_ms(hf_since(now, view->beat_heard_at)).text);
+			view->more.beats_sent, view->more.beats_received,
+			hf_short_ms(hf_since(now, view->more.beat_heard_at)).text);
 		return true;
 	case 4:
 		fprintf(out, "%s sent, %s received; bytes last moved %s ago.", hf_short_bytes(view->sent).text,
@@ -125,9 +126,10 @@ static bool say_evidence(FILE *out, const struct hf_arena_view *view, uint64_t n
 	case 5:
 		fprintf(out, "%s here that our program has not read, %s that the peer's host has not got",
 			hf_short_bytes(view->unread).text, hf_short_bytes(view->unacked).text);
-		if (view->beats_received != 0)
+		if (view->more.beats_received != 0)
 			fprintf(out, ", %s that its program had not read for %s at its last beat",
-				hf_short_bytes(view->peer_unread).text, hf_short_ms(view->peer_unread_ms).text);
+				hf_short_bytes(view->more.peer_unread).text,
+				hf_short_ms(view->more.peer_unread_ms).text);
 		fputc('.', out);
 		return true;
 	case 6:
@@ -149,14 +151,14 @@ static void put_head(FILE *out, const struct hf_seen *seen)
 	fprintf(out, "Connection %" PRIx64 " of %s[%d], descriptor %d: %s to %s, %s mode%s%s.\n", view->cookie,
 		hf_plain(seen->prog, sizeof seen->prog).text, seen->pid, view->fd, hf_address(view->local).text,
 		hf_address(view->peer).text, hf_mode_of(view), *role ? ", " : "", role);
-	if (view->peer_prog[0] == '\0')
+	if (view->more.peer_prog[0] == '\0')
 		return;
-	fprintf(out, "The peer is %s[%" PRIu32 "]", hf_plain(view->peer_prog, sizeof view->peer_prog).text,
-		view->peer_pid);
-	if (view->peer_host[0] != '\0')
-		fprintf(out, " on %s", hf_plain(view->peer_host, sizeof view->peer_host).text);
-	if (view->peer_info[0] != '\0')
-		fprintf(out, " (\"%s\")", hf_plain(view->peer_info, sizeof view->peer_info).text);
+	fprintf(out, "The peer is %s[%" PRIu32 "]", hf_plain(view->more.peer_prog, sizeof view->more.peer_prog).text,
+		view->more.peer_pid);
+	if (view->more.peer_host[0] != '\0')
+		fprintf(out, " on %s", hf_plain(view->more.peer_host, sizeof view->more.peer_host).text);
+	if (view->more.peer_info[0] != '\0')
+		fprintf(out, " (\"%s\")", hf_plain(view->more.peer_info, sizeof view->more.peer_info).text);
 	fputs(".\n", out);
 }
 

@@ -69,8 +69,8 @@ static void hung(FILE *out, const struct hf_arena_view *view, const struct hf_ti
 			view->unread);
 	if (!timer->runs)
 		return;
-	if (view->beat_heard_at != 0)
-		fprintf(out, " It was last heard %s ago.", ago(now, view->beat_heard_at).text);
+	if (view->more.beat_heard_at != 0)
+		fprintf(out, " It was last heard %s ago.", ago(now, view->more.beat_heard_at).text);
 	outcome(out, timer, now);
 }
 
@@ -102,8 +102,8 @@ static void stall(FILE *out, const struct hf_arena_view *view, const struct hf_t
 		fprintf(out, " Nothing of ours waits.");
 		return;
 	}
-	if (view->peer_unread != 0)
-		fprintf(out, " Its program has not read %u bytes.", view->peer_unread);
+	if (view->more.peer_unread != 0)
+		fprintf(out, " Its program has not read %u bytes.", view->more.peer_unread);
 	if (view->unacked != 0)
 		fprintf(out, " %u bytes have not reached its host.", view->unacked);
 	fprintf(out, timer->exact ? " They have not moved for %s." : " Bytes last moved %s ago.",

@@ -42,11 +42,11 @@ static void sum_up(struct program *program, const struct hf_seen *seen, uint64_t
 	program->by_health[hf_view_health(view)]++;
 	program->unread += view->unread;
 	program->unacked += view->unacked;
-	program->peer_unread += view->peer_unread;
+	program->peer_unread += view->more.peer_unread;
 	program->sent += view->sent;
 	program->received += view->received;
-	program->beats_sent += view->beats_sent;
-	program->beats_received += view->beats_received;
+	program->beats_sent += view->more.beats_sent;
+	program->beats_received += view->more.beats_received;
 	program->idle = idle > program->idle ? idle : program->idle;
 	program->silent = silent > program->silent ? silent : program->silent;
 	program->rtt = view->rtt_us > program->rtt ? view->rtt_us : program->rtt;

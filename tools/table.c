@@ -82,14 +82,15 @@ static void say_trend(const struct hf_arena_view *view, bool utf8, char text[CEL
 
 static void say_peer_program(const struct hf_arena_view *view, char text[CELL])
 {
-	if (view->peer_prog[0] == '\0')
+	if (view->more.peer_prog[0] == '\0')
 		text[0] = '\0';
-	else if (view->peer_host[0] == '\0')
-		snprintf(text, CELL, "%.100s[%u]", hf_plain(view->peer_prog, sizeof view->peer_prog).text,
-			 view->peer_pid);
+	else if (view->more.peer_host[0] == '\0')
+		snprintf(text, CELL, "%.100s[%u]", hf_plain(view->more.peer_prog, sizeof view->more.peer_prog).text,
+			 view->more.peer_pid);
 	else
-		snprintf(text, CELL, "%.100s[%u]@%.100s", hf_plain(view->peer_prog, sizeof view->peer_prog).text,
-			 view->peer_pid, hf_plain(view->peer_host, sizeof view->peer_host).text);
+		snprintf(text, CELL, "%.100s[%u]@%.100s",
+			 hf_plain(view->more.peer_prog, sizeof view->more.peer_prog).text, view->more.peer_pid,
+			 hf_plain(view->more.peer_host, sizeof view->more.peer_host).text);
 }
 
 static void say(const struct hf_seen *seen, uint64_t now, enum hf_column column, bool utf8, char text[CELL])
@@ -137,15 +138,15 @@ static void say(const struct hf_seen *seen, uint64_t now, enum hf_column column,
 		number = hf_short_bytes(view->unread);
 		break;
 	case HF_COL_THERE:
-		if (view->beats_received != 0)
-			number = hf_short_bytes(view->peer_unread);
+		if (view->more.beats_received != 0)
+			number = hf_short_bytes(view->more.peer_unread);
 		else
 			number = (struct hf_short){"-"};
 		break;
 	case HF_COL_BEATS:
-		if (view->beats_sent + view->beats_received != 0)
-			snprintf(text, CELL, "%s/%s", hf_short_bytes(view->beats_sent).text,
-				 hf_short_bytes(view->beats_received).text);
+		if (view->more.beats_sent + view->more.beats_received != 0)
+			snprintf(text, CELL, "%s/%s", hf_short_bytes(view->more.beats_sent).text,
+				 hf_short_bytes(view->more.beats_received).text);
 		else
 			word = "-";
 		break;
@@ -231,9 +232,9 @@ static uint64_t number_of(const struct hf_seen *seen, uint64_t now, enum hf_colu
 	case HF_COL_UNREAD:
 		return view->unread;
 	case HF_COL_THERE:
-		return view->peer_unread;
+		return view->more.peer_unread;
 	case HF_COL_BEATS:
-		return view->beats_sent + view->beats_received;
+		return view->more.beats_sent + view->more.beats_received;
 	case HF_COL_SENT:
 		return view->sent;
 	case HF_COL_RECEIVED:

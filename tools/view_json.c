@@ -62,11 +62,11 @@ static void put_verdict(FILE *out, const struct hf_arena_view *view, uint64_t no
 
 static void put_peer(FILE *out, const struct hf_arena_view *view)
 {
-	hf_json_text(out, "peer_prog", view->peer_prog, sizeof view->peer_prog);
-	if (view->peer_prog[0] != '\0')
-		hf_json_number(out, "peer_pid", view->peer_pid);
-	hf_json_text(out, "peer_host", view->peer_host, sizeof view->peer_host);
-	hf_json_text(out, "peer_info", view->peer_info, sizeof view->peer_info);
+	hf_json_text(out, "peer_prog", view->more.peer_prog, sizeof view->more.peer_prog);
+	if (view->more.peer_prog[0] != '\0')
+		hf_json_number(out, "peer_pid", view->more.peer_pid);
+	hf_json_text(out, "peer_host", view->more.peer_host, sizeof view->more.peer_host);
+	hf_json_text(out, "peer_info", view->more.peer_info, sizeof view->more.peer_info);
 }
 
 static void put_round_trips(FILE *out, const struct hf_arena_view *view)
@@ -124,12 +124,12 @@ void hf_view_json(FILE *out, const struct hf_snapshot *snapshot, const struct hf
 	hf_json_number(out, "received", view->received);
 	hf_json_number(out, "unread", view->unread);
 	hf_json_number(out, "unacked", view->unacked);
-	if (view->beats_sent + view->beats_received != 0) {
-		hf_json_number(out, "beats_sent", view->beats_sent);
-		hf_json_number(out, "beats_received", view->beats_received);
-		hf_json_number(out, "beat_rtt_us", view->beat_rtt_us);
-		hf_json_number(out, "peer_unread", view->peer_unread);
-		hf_json_number(out, "peer_unread_ms", view->peer_unread_ms);
+	if (view->more.beats_sent + view->more.beats_received != 0) {
+		hf_json_number(out, "beats_sent", view->more.beats_sent);
+		hf_json_number(out, "beats_received", view->more.beats_received);
+		hf_json_number(out, "beat_rtt_us", view->more.beat_rtt_us);
+		hf_json_number(out, "peer_unread", view->more.peer_unread);
+		hf_json_number(out, "peer_unread_ms", view->more.peer_unread_ms);
 	}
 	hf_json_number(out, "age_ms", hf_since(snapshot->now, view->since));
 	put_policy(out, view);

@@ -61,7 +61,7 @@ static void time_hung(const struct hf_arena_view *view, struct hf_timer *timer)
 	timer->ends = (view->ends & ENDS_DEAD) != 0;
 	timer->told = (view->flags & HF_VIEW_DEAD) != 0 && hf_view_dead_reason(view) == HF_WHY_HUNG;
 	if (view->session <= HF_S_CLOSE_WAIT && view->unread == 0)
-		start(timer, later(view->since, later(view->beat_heard_at, view->moved_at)), true);
+		start(timer, later(view->since, later(view->more.beat_heard_at, view->moved_at)), true);
 }
 
 static void time_reply(const struct hf_arena_view *view, struct hf_timer *timer)
@@ -79,10 +79,10 @@ static void time_stall(const struct hf_arena_view *view, struct hf_timer *timer)
 	timer->told = (view->flags & HF_VIEW_STALLED) != 0;
 	if (timer->told && view->stalled_since != 0)
 		start(timer, view->stalled_since, true);
-	else if (framed(view) && view->peer_unread != 0)
+	else if (framed(view) && view->more.peer_unread != 0)
 		start(timer,
-		      view->looked_at -
-			      (view->looked_at < view->peer_unread_ms ? view->looked_at : view->peer_unread_ms),
+		      view->looked_at - (view->looked_at < view->more.peer_unread_ms ? view->looked_at
+										     : view->more.peer_unread_ms),
 		      true);
 	else if (view->unacked != 0) /* what moved last may have been the other direction */
 		start(timer, later(view->since, view->moved_at), false);
@@ -248,7 +248,7 @@ size_t hf_last_events(const struct hf_arena_view *view, struct hf_view_event *ev
 	if (count > have)
 		count = have;
 	for (size_t i = 0; i < count; i++)
-		events[i] = view->events[(view->event_count - (uint32_t)(count - i)) % HF_VIEW_EVENTS];
+		events[i] = view->more.events[(view->event_count - (uint32_t)(count - i)) % HF_VIEW_EVENTS];
 	return count;
 }
 

@@ -5,8 +5,8 @@
  * A memfd named HF_ARENA_NAME, sealed against a change of its size, mapped MAP_SHARED.  Fixed-width fields, native byte
  * order, no pointers.  It begins with struct hf_arena.  Wrapped connection I stands at HF_ARENA_CONNS_AT + I *
  * HF_ARENA_CONN_SIZE, the bytes it queues before its handshake at HF_ARENA_QUEUES_AT + I * HF_ARENA_QUEUE_SIZE.  What
- * an operator may see of a watched connection, of either mode, is one of the views at HF_ARENA_VIEWS_AT, with a
- * numbering of their own.  Only what has been touched is memory.
+ * an operator may see of a watched connection, of either mode, is one of the views at HF_ARENA_VIEWS_AT (and at
+ * HF_ARENA_MORE_AT), with a numbering of their own.  Only what has been touched is memory.
  *
  * Whoever can write here is one of the family and could do the same to its own connections; what is read is checked so
  * that it cannot make a reader crash or reach beyond the arena.
@@ -16,6 +16,7 @@
 
 #include <holdfast/event.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define HF_ARENA_NAME  "holdfast"
@@ -29,7 +30,8 @@ enum {
 	HF_ARENA_HOLDERS = 8,
 	HF_ARENA_TOMBS = 1024,
 	HF_ARENA_VIEWS = 128 * 1024,
-	HF_ARENA_VIEW_SIZE = 704,
+	HF_ARENA_VIEW_SIZE = 320, /* without what is kept apart: struct hf_arena_more */
+	HF_ARENA_MORE_SIZE = 384,
 	HF_VIEW_RTTS = 16,
 	HF_VIEW_EVENTS = 8,
 	HF_COUNT_BUCKETS = 20,
@@ -105,9 +107,24 @@ enum hf_view_flag {
 enum { HF_VIEW_HANDSHAKE = 255 }; /* for `session`: no frames yet */
 
 /*
+ * The part of a view that most connections never need: they are not wrapped, and nothing has happened to them.  It is
+ * kept apart, so that it then takes no memory: a hundred thousand idle connections are a use to be served.
+ * Texts come from the peer or the program: printable, NUL-padded, not necessarily terminated.
+ */
+struct hf_arena_more {
+	uint64_t beat_heard_at;               /* wrap: last byte of the peer's shim */
+	uint64_t beats_sent, beats_received;  /* wrap */
+	uint32_t beat_rtt_us;                 /* the beats' */
+	uint32_t peer_unread, peer_unread_ms; /* wrap: from the peer's last beat */
+	uint32_t peer_pid;
+	struct hf_view_event events[HF_VIEW_EVENTS]; /* a ring: the next goes to events[event_count % HF_VIEW_EVENTS] */
+	char peer_prog[32], peer_host[64], peer_info[64];
+};
+
+/*
  * One watched connection as its watchdog last saw it.  Written by one thread; a reader copies it and believes the copy
  * if `seq` was even and the same before and after.  Times are ms of CLOCK_MONOTONIC, 0 meaning "not" or "not yet".
- * Texts come from the peer or the program: printable, NUL-padded, not necessarily terminated.
+ * In the arena it ends where `more` begins; that is in a row of its own.
  */
 struct hf_arena_view {
 	_Atomic uint32_t seq;
@@ -121,27 +138,24 @@ struct hf_arena_view {
 	uint8_t state;   /* TCP's, as Linux numbers them: enum hf_tcp_state */
 	uint8_t session; /* of a wrapped one: enum hf_session_state, or HF_VIEW_HANDSHAKE */
 	uint32_t interval, timeout, reply_timeout, stall_timeout, half_close_timeout; /* ms, as they apply to it */
-	uint32_t ends; /* what ends it: bits 1 dead, 2 unanswered, 4 stalled, 8 half-closed; else it is only told */
+	uint8_t ends;  /* what ends it: bits 1 dead, 2 unanswered, 4 stalled, 8 half-closed; else it is only told */
+	uint8_t apart; /* something has been written to what is kept apart */
+	uint8_t reserved[2];
+	uint32_t rtt_us;                    /* the kernel's */
 	uint64_t since, looked_at, next_at; /* first look, last look, next one due */
 	uint64_t heard_at;                  /* last sign of life of the peer's kernel */
-	uint64_t beat_heard_at;             /* wrap: last byte of the peer's shim */
 	uint64_t moved_at;                  /* bytes last moved in either direction */
 	uint64_t asked_since;               /* a question to the peer's kernel is open */
 	uint64_t owed_since;                /* the peer owes a reply */
 	uint64_t stalled_since, half_since;
-	uint64_t broken_at, gives_up_at;      /* broken: since when, and until when another path is tried */
-	uint64_t sent, received;              /* bytes, as the kernel counts */
-	uint64_t beats_sent, beats_received;  /* wrap */
-	uint32_t rtt_us, beat_rtt_us;         /* the kernel's, the beats' */
-	uint32_t unread, unacked;             /* bytes our program has not read; bytes the peer's kernel has not got */
-	uint32_t peer_unread, peer_unread_ms; /* wrap: from the peer's last beat */
+	uint64_t broken_at, gives_up_at; /* broken: since when, and until when another path is tried */
+	uint64_t sent, received;         /* bytes, as the kernel counts */
+	uint32_t unread, unacked;        /* bytes our program has not read; bytes the peer's kernel has not got */
 	uint32_t probes, backoff, retransmits, snd_wnd;
 	uint32_t rtts[HF_VIEW_RTTS]; /* us, a ring: the next goes to rtts[rtt_count % HF_VIEW_RTTS] */
 	uint32_t rtt_count, event_count;
-	struct hf_view_event events[HF_VIEW_EVENTS]; /* a ring likewise */
-	uint8_t local[28], peer[28];                 /* struct sockaddr_in or sockaddr_in6 */
-	uint32_t peer_pid;
-	char peer_prog[32], peer_host[64], peer_info[64];
+	uint8_t local[28], peer[28]; /* struct sockaddr_in or sockaddr_in6 */
+	struct hf_arena_more more;
 };
 
 /*
@@ -179,14 +193,16 @@ struct hf_arena {
 	struct hf_arena_tomb tombs[HF_ARENA_TOMBS];
 };
 
-#define HF_ARENA_VERSION   1
+#define HF_ARENA_VERSION   2
 #define HF_ARENA_CONNS_AT  ((uint64_t)1 << 20)
 #define HF_ARENA_QUEUES_AT (HF_ARENA_CONNS_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_CONN_SIZE)
 #define HF_ARENA_VIEWS_AT  (HF_ARENA_QUEUES_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_QUEUE_SIZE)
-#define HF_ARENA_SIZE      (HF_ARENA_VIEWS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_VIEW_SIZE)
+#define HF_ARENA_MORE_AT   (HF_ARENA_VIEWS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_VIEW_SIZE)
+#define HF_ARENA_SIZE      (HF_ARENA_MORE_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_MORE_SIZE)
 
 _Static_assert(sizeof(struct hf_arena) <= HF_ARENA_CONNS_AT, "the head reaches into the connections");
-_Static_assert(sizeof(struct hf_arena_view) <= HF_ARENA_VIEW_SIZE, "a view has this room");
+_Static_assert(offsetof(struct hf_arena_view, more) <= HF_ARENA_VIEW_SIZE, "a view has this room");
+_Static_assert(sizeof(struct hf_arena_more) <= HF_ARENA_MORE_SIZE, "and what is kept apart has this");
 _Static_assert(sizeof(struct hf_arena_proc) == 64, "one cache line a process");
 
 #endif

@@ -113,6 +113,7 @@ struct hf_slot {
 	bool aside;           /* another process's watchdog has spoken for it */
 	bool turned_plain;    /* the plain event is due */
 	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
+	bool all_read;        /* nothing waited to be read at the last look */
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */
 	uint32_t view;        /* its place among the views, plus one (state/view.h); 0: none */

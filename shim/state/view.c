@@ -8,30 +8,41 @@
 enum {
 	CHUNK = 1024, /* views mapped at a time: a multiple of every page size */
 	CHUNKS = HF_ARENA_VIEWS / CHUNK,
-	CHUNK_BYTES = CHUNK * HF_ARENA_VIEW_SIZE,
 };
 
-static _Atomic(char *) chunks[CHUNKS];
+/* The views, and what is kept apart of them. */
+static struct row {
+	uint64_t at;
+	size_t size;
+	_Atomic(char *) chunks[CHUNKS];
+} views = {.at = HF_ARENA_VIEWS_AT, .size = HF_ARENA_VIEW_SIZE},
+  mores = {.at = HF_ARENA_MORE_AT, .size = HF_ARENA_MORE_SIZE};
 
-static struct hf_arena_view *map(uint32_t index)
+static void *map_in(struct row *row, uint32_t index)
 {
+	size_t bytes = CHUNK * row->size;
 	_Atomic(char *) *place;
 	char *chunk, *expected = NULL;
 
 	if (index >= HF_ARENA_VIEWS)
 		return NULL;
-	place = &chunks[index / CHUNK];
+	place = &row->chunks[index / CHUNK];
 	chunk = atomic_load_explicit(place, memory_order_acquire);
 	if (chunk == NULL) {
-		chunk = hf_arena_map(HF_ARENA_VIEWS_AT + (uint64_t)(index / CHUNK) * CHUNK_BYTES, CHUNK_BYTES);
+		chunk = hf_arena_map(row->at + (uint64_t)(index / CHUNK) * bytes, bytes);
 		if (chunk == NULL)
 			return NULL;
 		if (!atomic_compare_exchange_strong(place, &expected, chunk)) {
-			hf_sys_munmap(chunk, CHUNK_BYTES);
+			hf_sys_munmap(chunk, bytes);
 			chunk = expected;
 		}
 	}
-	return (struct hf_arena_view *)(void *)(chunk + (size_t)(index % CHUNK) * HF_ARENA_VIEW_SIZE);
+	return chunk + index % CHUNK * row->size;
+}
+
+static struct hf_arena_view *map(uint32_t index)
+{
+	return map_in(&views, index);
 }
 
 /* What a process that is gone has left, if there is any.  A scan: only when every place has been used. */
@@ -65,6 +76,18 @@ static uint32_t pop_free(struct hf_arena *head)
 	return HF_CONN_NONE;
 }
 
+/* What the last owner of the view left apart.  A place that nobody wrote to stays untouched: it is not memory. */
+static void clear_more(const struct hf_arena_view *view, uint32_t index)
+{
+	struct hf_arena_more *more;
+
+	if (view->apart == 0)
+		return;
+	more = map_in(&mores, index);
+	if (more != NULL)
+		memset(more, 0, sizeof(*more));
+}
+
 uint32_t hf_view_take(void)
 {
 	struct hf_arena *head = hf_arena();
@@ -85,8 +108,8 @@ uint32_t hf_view_take(void)
 	if (view == NULL)
 		return 0;
 	hf_view_begin(view);
-	memset((char *)view + offsetof(struct hf_arena_view, flags), 0,
-	       sizeof(*view) - offsetof(struct hf_arena_view, flags));
+	clear_more(view, index);
+	memset(&view->flags, 0, offsetof(struct hf_arena_view, more) - offsetof(struct hf_arena_view, flags));
 	atomic_store(&view->proc, hf_family_me());
 	hf_view_end(view);
 	return index + 1;
@@ -97,6 +120,16 @@ struct hf_arena_view *hf_view_at(uint32_t place)
 	struct hf_arena_view *view = place != 0 ? map(place - 1) : NULL;
 
 	return view != NULL && atomic_load(&view->proc) == hf_family_me() ? view : NULL;
+}
+
+struct hf_arena_more *hf_view_more(uint32_t place)
+{
+	struct hf_arena_view *view = hf_view_at(place);
+	struct hf_arena_more *more = view != NULL ? map_in(&mores, place - 1) : NULL;
+
+	if (more != NULL)
+		view->apart = 1;
+	return more;
 }
 
 void hf_view_give(uint32_t place)

@@ -11,8 +11,11 @@
 /* A free view for this process, its fields zero; 0: none is to be had.  Else its index + 1. */
 uint32_t hf_view_take(void);
 
-/* View INDEX + 1, mapped if need be; NULL: none, or no longer this process's. */
+/* View INDEX + 1, mapped if need be; NULL: none, or no longer this process's.  It ends where `more` begins. */
 struct hf_arena_view *hf_view_at(uint32_t place);
+
+/* What is kept apart of the view at PLACE, to be written to; NULL: none, or the view is not ours. */
+struct hf_arena_more *hf_view_more(uint32_t place);
 
 void hf_view_give(uint32_t place);
 

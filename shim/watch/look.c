@@ -150,7 +150,7 @@ static void drain(struct hf_slot *slot, uint64_t now)
 	struct hf_evidence evidence;
 	struct hf_ruling ruling = {.gone = true};
 
-	if (hf_socket_look(slot, fd, &evidence) && !hf_wrap_drained(slot, fd)) {
+	if (hf_socket_look(slot, fd, now, &evidence) && !hf_wrap_drained(slot, fd)) {
 		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
 
 		/* What was looked at may have been the connection that a plain peer has turned away. */
@@ -374,6 +374,17 @@ static bool of_last_life(struct hf_slot *slot, const struct hf_wrap *wrap, const
 	return wrap != hf_wrap_of(slot) || (ruling->gone && hf_wrap_of(slot) == NULL && hf_wrap_busy(slot));
 }
 
+/*
+ * When to look again if DUE is what the judge asks for: far ahead, a look waits for others, up to half a tick, for a
+ * wake-up costs more than a look.  Looks that are near (verdicts, questions) are not moved.
+ */
+static uint64_t in_company(const struct hf_policy *policy, uint64_t now, uint64_t due)
+{
+	uint64_t grain = hf_judge_tick(policy) / 2;
+
+	return due < now + 16 * grain ? due : (due + grain - 1) / grain * grain;
+}
+
 void hf_look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
@@ -403,7 +414,7 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		drain(slot, now);
 		return;
 	}
-	if (!hf_socket_look(slot, fd, &evidence)) {
+	if (!hf_socket_look(slot, fd, now, &evidence)) {
 		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(fd, slot))
 			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
 		else
@@ -436,6 +447,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 	if (resumed_instead(slot, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
 		return;
 	look_plain(slot, now, &evidence, &ruling);
+	if (hf_wrap_of(slot) == NULL)
+		ruling.next = in_company(&policy, now, ruling.next);
 	if (atomic_load(&slot->failed) != 0)
 		fail(slot, &ruling);
 	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))

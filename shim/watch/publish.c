@@ -50,15 +50,17 @@ static void count(const struct hf_ruling *ruling)
 	}
 }
 
-static void note_events(struct hf_arena_view *view, const struct hf_ruling *ruling)
+static void note_events(struct hf_arena_view *view, uint32_t place, const struct hf_ruling *ruling)
 {
-	struct timespec ts = {0, 0};
+	struct hf_arena_more *more = ruling->events != 0 ? hf_view_more(place) : NULL;
+	struct timespec ts;
 
+	if (more == NULL)
+		return;
+	hf_sys_clock_gettime(CLOCK_REALTIME, &ts);
 	for (uint32_t left = ruling->events; left != 0; left &= left - 1) {
-		struct hf_view_event *event = &view->events[view->event_count++ % HF_VIEW_EVENTS];
+		struct hf_view_event *event = &more->events[view->event_count++ % HF_VIEW_EVENTS];
 
-		if (ts.tv_sec == 0)
-			hf_sys_clock_gettime(CLOCK_REALTIME, &ts);
 		*event = (struct hf_view_event){
 			.at = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000,
 			.kind = (uint8_t)__builtin_ctz(left),
@@ -97,8 +99,8 @@ static void fill_policy(struct hf_arena_view *view, const struct hf_policy *poli
 	view->reply_timeout = policy->reply_timeout;
 	view->stall_timeout = policy->stall_timeout;
 	view->half_close_timeout = policy->half_close_timeout;
-	view->ends = (policy->abort_on_dead ? 1U : 0) | (policy->abort_on_unanswered ? 2U : 0) |
-		     (policy->abort_on_stall ? 4U : 0) | (policy->abort_on_half_close ? 8U : 0);
+	view->ends = (uint8_t)((policy->abort_on_dead ? 1U : 0) | (policy->abort_on_unanswered ? 2U : 0) |
+			       (policy->abort_on_stall ? 4U : 0) | (policy->abort_on_half_close ? 8U : 0));
 }
 
 static void fill_kernel(struct hf_arena_view *view, struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
@@ -106,7 +108,10 @@ static void fill_kernel(struct hf_arena_view *view, struct hf_slot *slot, int fd
 	const struct hf_judge *judge = &slot->judge;
 	int queued = 0;
 
-	if (hf_sys_ioctl(fd, SIOCOUTQ, &queued) == 0 && queued >= 0)
+	/* With nothing on its way and nothing waiting it is 0: that needs no system call. */
+	if (evidence->state == HF_TCP_ESTABLISHED && evidence->unacked == 0 && evidence->notsent == 0)
+		view->unacked = 0;
+	else if (hf_sys_ioctl(fd, SIOCOUTQ, &queued) == 0 && queued >= 0)
 		view->unacked = (uint32_t)queued;
 	view->state = (uint8_t)evidence->state;
 	view->rtt_us = evidence->rtt_us;
@@ -133,36 +138,40 @@ static void copy_text(char *to, size_t room, const char *from)
 	memcpy(to, from, strnlen(from, room));
 }
 
-static void fill_wrap(struct hf_arena_view *view, const struct hf_wrap *wrap)
+static void fill_wrap(struct hf_arena_view *view, uint32_t place, const struct hf_wrap *wrap)
 {
 	const struct hf_session *session = &wrap->session;
+	struct hf_arena_more *more;
 
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON) {
 		view->session = HF_VIEW_HANDSHAKE;
 		return;
 	}
+	more = hf_view_more(place);
+	if (more == NULL)
+		return;
 	view->session = (uint8_t)session->state;
 	view->unread = (uint32_t)session->unread; /* without the beats that stood before it */
-	if (session->beats_received != view->beats_received)
+	if (session->beats_received != more->beats_received)
 		note_rtt(view, session->rtt_us);
-	view->beats_sent = session->beats_sent;
-	view->beats_received = session->beats_received;
-	view->beat_rtt_us = session->rtt_us;
-	view->beat_heard_at = session->heard_at;
+	more->beats_sent = session->beats_sent;
+	more->beats_received = session->beats_received;
+	more->beat_rtt_us = session->rtt_us;
+	more->beat_heard_at = session->heard_at;
 	if (session->moved_at != 0)
 		view->moved_at = session->moved_at;
-	view->peer_unread = session->peer_unread;
-	view->peer_unread_ms = session->peer_unread_ms;
+	more->peer_unread = session->peer_unread;
+	more->peer_unread_ms = session->peer_unread_ms;
 	view->owed_since = wrap->owed_since;
 	view->stalled_since = wrap->stalled_since;
 	view->half_since = wrap->half_since;
 	view->flags |= (wrap->stalled_since != 0 ? HF_VIEW_STALLED : 0U) |
 		       (wrap->half_since != 0 ? HF_VIEW_HALF_CLOSED : 0U) | (wrap->hung ? HF_VIEW_DEAD : 0U);
-	if (view->peer_pid == 0) {
-		view->peer_pid = wrap->peer.pid;
-		copy_text(view->peer_prog, sizeof(view->peer_prog), wrap->peer.prog);
-		copy_text(view->peer_host, sizeof(view->peer_host), wrap->peer.host);
-		copy_text(view->peer_info, sizeof(view->peer_info), wrap->peer.info);
+	if (more->peer_pid == 0) {
+		more->peer_pid = wrap->peer.pid;
+		copy_text(more->peer_prog, sizeof(more->peer_prog), wrap->peer.prog);
+		copy_text(more->peer_host, sizeof(more->peer_host), wrap->peer.host);
+		copy_text(more->peer_info, sizeof(more->peer_info), wrap->peer.info);
 	}
 }
 
@@ -201,12 +210,12 @@ void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_poli
 	fill_policy(view, policy);
 	fill_kernel(view, slot, fd, evidence);
 	if (wrap != NULL)
-		fill_wrap(view, wrap);
+		fill_wrap(view, slot->view, wrap);
 	if (ruling->end || ruling->gone)
 		view->flags |= HF_VIEW_ENDED | (ruling->reason != HF_WHY_NONE ? HF_VIEW_DEAD : 0U);
 	if (atomic_load(&slot->draining) != 0)
 		view->flags |= HF_VIEW_DRAINING;
-	note_events(view, ruling);
+	note_events(view, slot->view, ruling);
 	hf_view_end(view);
 }
 
@@ -253,6 +262,6 @@ void hf_publish_event(struct hf_slot *slot, enum hf_event_kind kind, enum hf_rea
 	view->flags = gives_up_at != 0 ? view->flags | HF_VIEW_BROKEN : view->flags & ~(uint32_t)HF_VIEW_BROKEN;
 	if (kind == HF_EV_GAVE_UP)
 		view->flags |= HF_VIEW_ENDED;
-	note_events(view, &ruling);
+	note_events(view, slot->view, &ruling);
 	hf_view_end(view);
 }

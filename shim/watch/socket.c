@@ -50,12 +50,41 @@ static bool error_pending(int fd)
 	return hf_sys_poll(&p, 1, 0) > 0 && (p.revents & POLLERR) != 0;
 }
 
+static int unread_bytes(int fd)
+{
+	int unread = 0;
+
+	return hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0 ? unread : 0;
+}
+
+/* Whether what the judge and the slot remember may be compared with: hooks (NOW is 0) must not touch it. */
+static bool looked_before(const struct hf_slot *slot, uint64_t now)
+{
+	return now != 0 && slot->looked && slot->judge.seen;
+}
+
+/*
+ * Whether INFO cannot have a reset's segment in it: none has come since the last look, or one, and that was a sign of
+ * life.  So it is with every idle connection, and spares it a system call a look.
+ */
+static bool no_reset(const struct hf_slot *slot, uint64_t now, const struct hf_tcp_info *info)
+{
+	enum { JITTER_MS = 20 }; /* ages are in jiffies, NOW is that of the first of a row of looks */
+	const struct hf_judge *judge = &slot->judge;
+	uint32_t segments = info->segs_in - judge->segs_in;
+	uint32_t age = info->last_ack_recv < info->last_data_recv ? info->last_ack_recv : info->last_data_recv;
+
+	if (!looked_before(slot, now))
+		return false;
+	return segments == 0 || (segments == 1 && now > judge->last_look + age + JITTER_MS);
+}
+
 /*
  * The kernel counts a reset among the segments before it acts on it, and looks at the state before it counts
  * (tcp_get_info(), with the socket in use meanwhile): a snapshot may have the reset's segment and not its state, and
  * then nothing would tell a reset from silence.
  */
-static bool info_of(int fd, struct hf_tcp_info *info, socklen_t *size)
+static bool info_of(const struct hf_slot *slot, int fd, uint64_t now, struct hf_tcp_info *info, socklen_t *size)
 {
 	for (int tries = 0; tries < 3; tries++) {
 		uint8_t state = 0;
@@ -65,20 +94,32 @@ static bool info_of(int fd, struct hf_tcp_info *info, socklen_t *size)
 		memset(info, 0, sizeof(*info));
 		if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, info, size) < 0)
 			return false;
-		if (info->state == HF_TCP_CLOSE || hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 ||
-		    state != HF_TCP_CLOSE)
+		if (info->state == HF_TCP_CLOSE || no_reset(slot, now, info) ||
+		    hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &state, &len) < 0 || state != HF_TCP_CLOSE)
 			break;
 	}
 	return true;
 }
 
-bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
+/* SIOCINQ.  Nothing was unread and nothing has come: nothing is, and the system call can be spared.  Not where the
+ * socket may have begun another life since the last look. */
+static uint32_t unread_now(const struct hf_slot *slot, int fd, uint64_t now, const struct hf_tcp_info *info)
+{
+	bool same_life = looked_before(slot, now) && atomic_load(&slot->wrap_tried) == 0 &&
+			 atomic_load(&slot->wrap) == NULL && atomic_load(&slot->redial) == NULL;
+
+	if (info->state == HF_TCP_LISTEN || (same_life && slot->all_read && info->state == HF_TCP_ESTABLISHED &&
+					     info->bytes_received == slot->judge.bytes_received))
+		return 0;
+	return (uint32_t)unread_bytes(fd);
+}
+
+bool hf_socket_look(struct hf_slot *slot, int fd, uint64_t now, struct hf_evidence *evidence)
 {
 	struct hf_tcp_info info;
 	socklen_t len;
-	int unread = 0;
 
-	if (!info_of(fd, &info, &len) || !identify(slot, fd))
+	if (!info_of(slot, fd, now, &info, &len) || !identify(slot, fd))
 		return false;
 	memset(evidence, 0, sizeof(*evidence));
 	evidence->state = info.state;
@@ -98,8 +139,9 @@ bool hf_socket_look(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
 	evidence->bytes_received = info.bytes_received;
 	evidence->segs_in = info.segs_in;
 	evidence->data_segs_in = info.data_segs_in;
-	if (info.state != HF_TCP_LISTEN && hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0)
-		evidence->unread = (uint32_t)unread;
+	evidence->unread = unread_now(slot, fd, now, &info);
+	if (now != 0)
+		slot->all_read = evidence->unread == 0;
 	if (info.state == HF_TCP_CLOSE)
 		evidence->error_pending = error_pending(fd);
 	evidence->last_call = atomic_load_explicit(&slot->last_call, memory_order_relaxed);
@@ -262,13 +304,6 @@ void hf_socket_let_go(int copy, int fd)
 {
 	if (copy != fd)
 		hf_sys_close(copy);
-}
-
-static int unread_bytes(int fd)
-{
-	int unread = 0;
-
-	return hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 ? unread : 0;
 }
 
 /* connect(AF_UNSPEC): unprivileged, and wakes every sleeper at once.  Some kernels answer EBUSY while a thread sleeps

@@ -105,7 +105,7 @@ void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind)
 		return;
 	if (slot->local.any.sa_family == 0)
 		hf_socket_names(slot, fd);
-	hf_tell_one(slot, kind, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+	hf_tell_one(slot, kind, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
 }
 
 static const char *why_failed(struct hf_slot *slot)
@@ -136,7 +136,7 @@ void hf_tell_failed(struct hf_slot *slot, int fd, int error)
 	if (slot->local.any.sa_family == 0)
 		hf_socket_names(slot, fd);
 	hf_event_init(&event, why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT);
-	fill(&event, slot, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
 	event.detail = why;
 	hf_report(&event);
 }
@@ -151,7 +151,7 @@ void hf_tell_reset(struct hf_slot *slot, int fd)
 	    atomic_exchange(&slot->told_reset, 1) != 0)
 		return;
 	hf_event_init(&event, HF_EV_DEAD);
-	fill(&event, slot, hf_socket_look(slot, fd, &evidence) ? &evidence : NULL);
+	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
 	event.reason = HF_WHY_RESET;
 	hf_report(&event);
 }

@@ -49,6 +49,11 @@ static struct hf_arena_view *view_at(uint32_t index)
 	return (struct hf_arena_view *)(void *)(base + HF_ARENA_VIEWS_AT + (size_t)index * HF_ARENA_VIEW_SIZE);
 }
 
+static struct hf_arena_more *more_at(uint32_t index)
+{
+	return (struct hf_arena_more *)(void *)(base + HF_ARENA_MORE_AT + (size_t)index * HF_ARENA_MORE_SIZE);
+}
+
 static void begin(struct hf_arena_view *view)
 {
 	atomic_fetch_add(&view->seq, 1);
@@ -105,17 +110,21 @@ static void set_address(uint8_t to[28], const char *address, uint16_t port)
 		memcpy(to, &six, sizeof six);
 }
 
-static void add_event(struct hf_arena_view *view, uint64_t at, enum hf_event_kind kind, enum hf_reason reason,
-		      bool ended)
+static void add_event(uint32_t index, uint64_t at, enum hf_event_kind kind, enum hf_reason reason, bool ended)
 {
-	view->events[view->event_count++ % HF_VIEW_EVENTS] =
+	struct hf_arena_view *view = view_at(index);
+
+	more_at(index)->events[view->event_count++ % HF_VIEW_EVENTS] =
 		(struct hf_view_event){.at = at, .kind = (uint8_t)kind, .reason = (uint8_t)reason, .ended = ended};
 }
 
 /* What all have: watched for an hour and a half, heard 12.5 s ago, a timeout of a minute. */
-static void common(struct hf_arena_view *view, uint32_t proc, int fd, uint64_t now)
+static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 {
-	memset((char *)view + sizeof view->seq, 0, sizeof *view - sizeof view->seq);
+	struct hf_arena_view *view = view_at(index);
+
+	memset((char *)view + sizeof view->seq, 0, offsetof(struct hf_arena_view, more) - sizeof view->seq);
+	memset(more_at(index), 0, sizeof(struct hf_arena_more));
 	view->proc = proc;
 	view->cookie = 0x7a0 + (uint64_t)fd;
 	view->fd = fd;
@@ -146,9 +155,10 @@ static void common(struct hf_arena_view *view, uint32_t proc, int fd, uint64_t n
 static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, uint64_t wall)
 {
 	struct hf_arena_view *view = view_at(index);
+	struct hf_arena_more *more = more_at(index);
 
-	common(view, procs[index % 2], 3 + (int)index, now);
-	add_event(view, wall - 5430000, HF_EV_OPEN, HF_WHY_NONE, false);
+	common(index, procs[index % 2], 3 + (int)index, now);
+	add_event(index, wall - 5430000, HF_EV_OPEN, HF_WHY_NONE, false);
 	switch (index) {
 	case 0: /* well, and owed a reply */
 		view->reply_timeout = 30000;
@@ -157,22 +167,22 @@ static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, ui
 	case 1: /* wrapped, its peer reads slowly */
 		view->mode = WRAP;
 		view->role = SERVER;
-		view->beats_sent = 271;
-		view->beats_received = 268;
-		view->beat_rtt_us = 3250;
-		view->beat_heard_at = now - 14500;
-		view->peer_unread = 4096;
-		view->peer_unread_ms = 120000;
+		more->beats_sent = 271;
+		more->beats_received = 268;
+		more->beat_rtt_us = 3250;
+		more->beat_heard_at = now - 14500;
+		more->peer_unread = 4096;
+		more->peer_unread_ms = 120000;
 		view->stall_timeout = 100000;
 		view->stalled_since = now - 125500;
 		view->flags = HF_VIEW_STALLED;
-		view->peer_pid = 815;
-		snprintf(view->peer_prog, sizeof view->peer_prog, "writer");
-		memcpy(view->peer_host, "db1", 3);
-		memcpy(view->peer_info, "spare\033[31m", 10);
+		more->peer_pid = 815;
+		snprintf(more->peer_prog, sizeof more->peer_prog, "writer");
+		memcpy(more->peer_host, "db1", 3);
+		memcpy(more->peer_info, "spare\033[31m", 10);
 		set_address(view->peer, "2001:db8::17", 6000);
-		add_event(view, wall - 5400000, HF_EV_WRAPPED, HF_WHY_NONE, false);
-		add_event(view, wall - 5500, HF_EV_STALLED, HF_WHY_NONE, false);
+		add_event(index, wall - 5400000, HF_EV_WRAPPED, HF_WHY_NONE, false);
+		add_event(index, wall - 5500, HF_EV_STALLED, HF_WHY_NONE, false);
 		break;
 	case 2: /* late */
 		view->flags = HF_VIEW_LATE;
@@ -181,18 +191,18 @@ static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, ui
 		view->asked_since = now - 20500;
 		view->probes = 2;
 		view->unacked = 2048;
-		add_event(view, wall - 10500, HF_EV_LATE, HF_WHY_NONE, false);
+		add_event(index, wall - 10500, HF_EV_LATE, HF_WHY_NONE, false);
 		break;
 	case 3: /* dead */
 		view->flags = HF_VIEW_DEAD | HF_VIEW_ENDED;
 		view->heard_at = now - 65500;
-		add_event(view, wall - 5500, HF_EV_DEAD, HF_WHY_PATH, true);
+		add_event(index, wall - 5500, HF_EV_DEAD, HF_WHY_PATH, true);
 		break;
 	default: /* half-closed */
 		view->state = 8;
 		view->flags = HF_VIEW_HALF_CLOSED;
 		view->unread = 11;
-		add_event(view, wall - 45500, HF_EV_HALF_CLOSED, HF_WHY_NONE, false);
+		add_event(index, wall - 45500, HF_EV_HALF_CLOSED, HF_WHY_NONE, false);
 		break;
 	}
 }
@@ -226,7 +236,7 @@ static void make_many(uint32_t n, uint64_t now)
 	for (uint32_t i = 0; i < n; i++) {
 		struct hf_arena_view *view = view_at(i);
 
-		common(view, procs[i % 4], (int)(3 + i), now);
+		common(i, procs[i % 4], (int)(3 + i), now);
 		view->cookie = UINT64_C(0x10000) + i;
 		view->heard_at = now - i % 20000;
 		view->moved_at = now - i * 7 % 90000;
@@ -243,6 +253,7 @@ static void churn(uint32_t n, uint64_t round, uint64_t now)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		struct hf_arena_view *view = view_at(i);
+		struct hf_arena_more *more = more_at(i);
 
 		begin(view);
 		view->looked_at = now;
@@ -251,8 +262,8 @@ static void churn(uint32_t n, uint64_t round, uint64_t now)
 		for (int spin = 0; spin < 2000; spin++)
 			atomic_signal_fence(memory_order_seq_cst);
 		view->received = round;
-		view->beats_sent = view->beats_received = round;
-		view->unread = view->peer_unread = (uint32_t)round;
+		more->beats_sent = more->beats_received = round;
+		view->unread = more->peer_unread = (uint32_t)round;
 		end(view);
 	}
 }
@@ -269,10 +280,12 @@ static void make_hostile(unsigned seed)
 		memset(head()->procs[i].prog, 0x80 + (int)(i % 128), sizeof head()->procs[i].prog);
 	}
 	for (uint32_t i = 0; i < 2000; i++) {
-		uint32_t *view = (uint32_t *)(void *)view_at(i);
+		uint32_t *view = (uint32_t *)(void *)view_at(i), *more = (uint32_t *)(void *)more_at(i);
 
-		for (size_t j = 0; j < sizeof(struct hf_arena_view) / 4; j++)
+		for (size_t j = 0; j < offsetof(struct hf_arena_view, more) / 4; j++)
 			view[j] = (uint32_t)random() << 1 ^ (uint32_t)random();
+		for (size_t j = 0; j < sizeof(struct hf_arena_more) / 4; j++)
+			more[j] = (uint32_t)random() << 1 ^ (uint32_t)random();
 		/* Half of them as readable as can be. */
 		if (i % 2)
 			view_at(i)->seq = 2;
