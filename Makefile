@@ -138,7 +138,7 @@ test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -compat, -lab, -wrap, -outages, -bench, -compat, -torture (-suites: see below)
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -compat, -lab, -security, -wrap, -outages, -bench, -compat, -torture (-suites: see below)
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 

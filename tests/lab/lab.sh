@@ -280,8 +280,8 @@ ready() { # ready NAME...: until these waiters are connected
 	for name; do
 		await 10 grep -q '^ready' "$S/$name.out" || give_up "$name" "did not connect"
 		await 10 test -s "$S/$name.pid" # the program may be quicker than the shell that notes its number
-		# Or all that is alive would pass for kept alive by holdfast.
-		[ ! -e "$S/$name.held" ] || grep -q "$LIB" "/proc/$(pid_of "$name")/maps" ||
+		# Or all that is alive would pass for kept alive by holdfast.  One that has ended since may have told of it.
+		[ ! -e "$S/$name.held" ] || grep -qs "$LIB" "/proc/$(pid_of "$name")/maps" || [ -s "$S/$name.events" ] ||
 			not_ok "$name" "$LIB is not loaded"
 	done
 }
