@@ -259,6 +259,8 @@ static bool resumes(int listener, int fd, uint64_t hurried)
 	bool again = hf_on() && hf_resume_serving() && !hf_proc_borrowed();
 
 	if (again && fd >= 0)
+		hf_resume_accepted(listener);
+	if (again && fd >= 0)
 		/* A program that may not wait for a connection must not wait long for what it says either. */
 		again = hf_resume_take(fd, (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) != 0 ? HF_RESUME_MOMENT
 												  : HF_RESUME_PATIENCE);

@@ -182,9 +182,12 @@ bool hf_resume_has_waiting(int listener);
 /*
  * A wait has found LISTENER readable: whether the program's accept(2) will find something there.  If all there is are
  * resumptions, accept(2) on a listener that is not non-blocking would wait, and with it a program that was told not to
- * have to: so what has come is taken, and waits here.
+ * have to: so what has come is taken, and waits here.  Only in a program that has taken connections from there itself.
  */
 bool hf_resume_screen(int listener);
+
+/* The program has taken a connection from LISTENER. */
+void hf_resume_accepted(int listener);
 
 /* Before an accept(2) that waits, and after it said EAGAIN: whether that was our time limit, put on the listener for a
  * moment by whoever looked there meanwhile, and not the program's. */

@@ -139,12 +139,35 @@ int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int fl
 	return fd;
 }
 
+/* The listeners that this program takes connections from, by cookie: one that only has it open must not be handed what
+ * another process waits for. */
+static _Atomic uint64_t accepts_from[16];
+
+static bool accepts(uint64_t cookie)
+{
+	for (size_t i = 0; i < sizeof(accepts_from) / sizeof(accepts_from[0]); i++)
+		if (cookie != 0 && atomic_load(&accepts_from[i]) == cookie)
+			return true;
+	return false;
+}
+
+void hf_resume_accepted(int listener)
+{
+	static _Atomic uint32_t next;
+	uint64_t cookie = cookie_of(listener);
+
+	if (cookie != 0 && !accepts(cookie))
+		atomic_store(
+			&accepts_from[atomic_fetch_add(&next, 1) % (sizeof(accepts_from) / sizeof(accepts_from[0]))],
+			cookie);
+}
+
 bool hf_resume_screen(int listener)
 {
 	bool found = false;
 
 	if (!hf_resume_serving() || (hf_sys_fcntl(listener, F_GETFL, 0) & O_NONBLOCK) != 0 ||
-	    hf_resume_has_waiting(listener))
+	    hf_resume_has_waiting(listener) || !accepts(cookie_of(listener)))
 		return true;
 	(void)hf_turn_take(&owner, hf_turn_me(), -1);
 	while (!found && queued < MOST && readable(listener)) {
