@@ -258,7 +258,8 @@ static bool resumes(int listener, int fd, uint64_t hurried)
 	int error = errno;
 	bool again = hf_on() && hf_resume_serving() && !hf_proc_borrowed();
 
-	if (again && fd >= 0)
+	/* The first of all, too: the next to come may be the same client, to resume. */
+	if (fd >= 0 && hf_on() && hf_runtime.config.on_dead == HF_RECONNECT)
 		hf_resume_accepted(listener);
 	if (again && fd >= 0)
 		/* A program that may not wait for a connection must not wait long for what it says either. */
