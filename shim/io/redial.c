@@ -53,12 +53,6 @@ static struct hf_redialling *record(uint32_t index)
 	return &chunk[index % HF_SLOT_CHUNK];
 }
 
-static void wake(struct hf_redialling *redial)
-{
-	atomic_fetch_add(&redial->word, 1);
-	hf_sys_futex((uint32_t *)&redial->word, FUTEX_WAKE, INT32_MAX, NULL);
-}
-
 void hf_redial_arm(struct hf_slot *slot, const struct sockaddr *addr, socklen_t len)
 {
 	const struct hf_config *config = &hf_runtime.config;
@@ -97,7 +91,7 @@ void hf_redial_free(struct hf_slot *slot)
 		return;
 	atomic_fetch_add(&redial->arms, 1);
 	atomic_store(&redial->broken, 0);
-	wake(redial);
+	hf_wake_all(&redial->word);
 }
 
 void hf_redial_forking(void)
@@ -184,7 +178,7 @@ static bool begin(struct hf_slot *slot, struct hf_redialling *redial, int fd, in
 	atomic_store(&redial->error, error);
 	if (atomic_load(&redial->writers) != 0 || !idle(slot, redial, fd, ended)) {
 		atomic_store(&redial->broken, 0);
-		wake(redial);
+		hf_wake_all(&redial->word);
 		return false;
 	}
 	hf_watch_poke(slot);

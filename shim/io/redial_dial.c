@@ -13,7 +13,6 @@
 #include "watch/watch.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -25,12 +24,6 @@ enum {
 	QUIET_MS = 200,
 	REPLAY_MS = 10000, /* answers to the prologue: over after this silence, too long after that */
 };
-
-static void wake(struct hf_redialling *redial)
-{
-	atomic_fetch_add(&redial->word, 1);
-	hf_sys_futex((uint32_t *)&redial->word, FUTEX_WAKE, INT32_MAX, NULL);
-}
 
 static int error_of(int fd)
 {
@@ -53,7 +46,7 @@ static uint64_t over(struct hf_slot *slot, struct hf_redialling *redial)
 {
 	redial->step = HF_REDIAL_WHOLE;
 	atomic_store(&redial->broken, 0);
-	wake(redial);
+	hf_wake_all(&redial->word);
 	hf_epoll_again(slot);
 	return UINT64_MAX;
 }

@@ -141,8 +141,7 @@ bool hf_resume_fatal(int error)
 	       error == ENOTCONN;
 }
 
-/* How many bytes the peer's kernel does not have yet. The kernel's own FIN, which leaving a connection says, is none.
- */
+/* How many bytes the peer's kernel does not have yet; the kernel's own FIN, said to leave a connection, is none. */
 static int unacknowledged(int fd)
 {
 	int outq = 0, state = hf_tcp_state(fd);
@@ -161,7 +160,7 @@ bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap)
 	if (atomic_load(&hf_resume_of(slot)->arrived) != 0 && (wrap->rx.fin || closed))
 		return true;
 	/* Both have ended; or closed, and whatever may still come is for nobody: if our last word has arrived. */
-	if (!(wrap->rx.fin && wrap->tx.fin) && !(closed && wrap->tx.bye && hf_resume_backlog(slot, wrap) == 0))
+	if (!(wrap->rx.fin && wrap->tx.fin) && !(wrap->tx.bye && hf_resume_backlog(slot, wrap) == 0))
 		return false;
 	return wrap->tx.owed_size == 0 && unacknowledged(atomic_load(&slot->fd)) == 0;
 }
@@ -284,9 +283,9 @@ size_t hf_resume_room(struct hf_slot *slot, int fd)
 	bool ample = room > ring->size / 4;
 	int outq = 0;
 
-	/* A call of the kernel's, at most one for so many bytes unless it matters. */
 	if (atomic_load(&hf_sys_confined) != 0)
 		return room; /* no such call there */
+	/* A call of the kernel's, at most one for so many bytes unless it matters. */
 	if (ample &&
 	    (ring->end - ring->start < PIECE || (ring->end >= resume->asked && ring->end - resume->asked < PIECE)))
 		return room;

@@ -19,7 +19,6 @@
 #include "watch/watch.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -27,26 +26,25 @@ enum { STEP_MS = 4, SOON_MS = 2000 };
 
 /* Counting */
 
-void hf_resume_stir(struct hf_slot *slot, bool on)
+/* MINE is one of ALL, or no more. */
+static void count(_Atomic uint8_t *mine, bool on, _Atomic uint32_t *all)
 {
-	if (atomic_exchange(&slot->stirring, on) == on)
+	if (atomic_exchange(mine, on) == on)
 		return;
 	if (on)
-		atomic_fetch_add(&hf_resume_count, 1);
+		atomic_fetch_add(all, 1);
 	else
-		atomic_fetch_sub(&hf_resume_count, 1);
+		atomic_fetch_sub(all, 1);
+}
+
+void hf_resume_stir(struct hf_slot *slot, bool on)
+{
+	count(&slot->stirring, on, &hf_resume_count);
 }
 
 void hf_resume_count_inbox(struct hf_slot *slot)
 {
-	bool has = hf_resume_inbox(slot) != 0;
-
-	if (atomic_exchange(&slot->has_inbox, has) == has)
-		return;
-	if (has)
-		atomic_fetch_add(&hf_resume_inboxes, 1);
-	else
-		atomic_fetch_sub(&hf_resume_inboxes, 1);
+	count(&slot->has_inbox, hf_resume_inbox(slot) != 0, &hf_resume_inboxes);
 }
 
 /* Who shares it */
@@ -458,8 +456,7 @@ bool hf_resume_caught_up(const uint8_t name[HF_SESSION_SIZE], int fd)
 	atomic_store(&slot->tended, 0);
 	if (taken) {
 		hf_watch_poke(slot);
-		atomic_fetch_add(&resume->word, 1);
-		hf_sys_futex((uint32_t *)&resume->word, FUTEX_WAKE, INT32_MAX, NULL);
+		hf_wake_all(&resume->word);
 	}
 	return taken;
 }

@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <linux/filter.h>
-#include <linux/futex.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -22,12 +21,6 @@
 #include <sys/mman.h>
 
 enum { STEP_MS = 4 };
-
-static void wake(struct hf_resume *resume)
-{
-	atomic_fetch_add(&resume->word, 1);
-	hf_sys_futex((uint32_t *)&resume->word, FUTEX_WAKE, INT32_MAX, NULL);
-}
 
 /* Keys and greetings */
 
@@ -150,7 +143,7 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 
 	if (!drain(slot, fd)) {
 		hf_wrap_fail(slot, EPROTO);
-		wake(resume);
+		hf_wake_all(&resume->word);
 		return UINT64_MAX;
 	}
 	if (wrap->rx.bye || wrap->session.peer_done || wrap->tx.sent > resume->ring.end ||
@@ -169,7 +162,7 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 	resume->tries = 0;
 	if (wrap->client)
 		hf_resume_hang_up(fd);
-	wake(resume);
+	hf_wake_all(&resume->word);
 	return now;
 }
 
@@ -260,7 +253,7 @@ bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset
 	hf_socket_retune(slot, fd);
 	hf_epoll_again(slot);
 	tell(slot, HF_EV_RESUMED, now - resume->broken_at, resent);
-	wake(resume);
+	hf_wake_all(&resume->word);
 	return true;
 }
 
@@ -289,7 +282,7 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	atomic_store(&wrap->broken, 0);
 	atomic_store(&resume->leader, 0);
 	hf_epoll_again(slot);
-	wake(resume);
+	hf_wake_all(&resume->word);
 }
 
 uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)

@@ -108,3 +108,9 @@ bool hf_turn_held(struct hf_turn_word *word, bool here)
 
 	return owner != 0 && (!here || ours(owner)) && !gone(owner);
 }
+
+void hf_wake_all(_Atomic uint32_t *word)
+{
+	atomic_fetch_add(word, 1);
+	hf_sys_futex((uint32_t *)word, FUTEX_WAKE, INT32_MAX, NULL);
+}

@@ -39,6 +39,9 @@ enum hf_turn hf_turn_take(struct hf_turn_word *word, uint32_t me, int patience_m
 
 void hf_turn_end(struct hf_turn_word *word);
 
+/* Something has changed that WORD stands for: it counts, and whoever sleeps until it does (futex(2)) looks again. */
+void hf_wake_all(_Atomic uint32_t *word);
+
 /* Whether a thread that still exists has it. HERE: one of this process. */
 bool hf_turn_held(struct hf_turn_word *word, bool here);
 
