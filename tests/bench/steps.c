@@ -117,11 +117,6 @@ static void epoll_ready(void)
 		errx(1, "epoll_wait");
 }
 
-static void drop_64(void)
-{
-	read_64();
-}
-
 static const struct call {
 	const char *name;
 	void (*before)(void), (*counted)(void), (*after)(void);
@@ -135,8 +130,8 @@ static const struct call {
 	{"writev-64", NULL, writev_64, taken},
 	{"write-16k", NULL, write_16k, taken},
 	{"poll-idle", NULL, poll_idle, NULL},
-	{"poll-ready", ready_64, poll_ready, drop_64},
-	{"epoll-ready", ready_64, epoll_ready, drop_64},
+	{"poll-ready", ready_64, poll_ready, read_64},
+	{"epoll-ready", ready_64, epoll_ready, read_64},
 };
 
 static const struct call *call_named(const char *name)

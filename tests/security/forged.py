@@ -17,6 +17,8 @@ import sys
 import threading
 import time
 
+from lines import converse
+
 MAGIC = b"\x8bHF\r\n\x1a\n\0"
 HELLO, CHECK, SESSION, NONCE, OFFSET = 264, 232, 16, 32, 64
 SERVER, KEYED, RESUME, REFUSED = 1, 2, 4, 8
@@ -92,12 +94,7 @@ def server(port):
 
 
 def client(port):
-    c = socket.create_connection(("127.0.0.1", port))
-    answers = c.makefile("rb", buffering=0)
-    for line in sys.stdin.buffer:
-        c.sendall(line)
-        sys.stdout.buffer.write(answers.readline())
-        sys.stdout.buffer.flush()
+    converse(port)
     print("end", flush=True)
 
 

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+from lines import converse as client  # users.py client PORT
+
 
 def server():
     listener = socket.create_server(("127.0.0.1", 0), backlog=16)
@@ -31,15 +33,6 @@ def server():
             for line in lines:
                 c.sendall(line.upper())
         os._exit(0)
-
-
-def client(port):
-    c = socket.create_connection(("127.0.0.1", port))
-    answers = c.makefile("rb", buffering=0)
-    for line in sys.stdin.buffer:
-        c.sendall(line)
-        sys.stdout.buffer.write(answers.readline())
-        sys.stdout.buffer.flush()
 
 
 def become(program, *arguments):
