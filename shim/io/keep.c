@@ -58,17 +58,20 @@ void hf_keep_not(hf_fd_entry entry, int kept)
 void hf_keep_draining(hf_fd_entry entry, int kept)
 {
 	struct hf_slot *slot = hf_slot_of(entry);
+	bool left;
 
 	if (slot == NULL) {
 		hf_keep_not(entry, kept);
 		return;
 	}
-	atomic_store(&slot->fd, kept);
-	(void)hf_slot_drop(slot); /* before the watchdog may close it and give the slot to another */
 	/* While a thread sleeps in a call on it the connection lives on, beats and all. */
-	if (atomic_load(&slot->left) != 0)
+	left = atomic_load(&slot->left) != 0;
+	atomic_store(&slot->fd, kept);
+	if (left)
 		hf_wrap_stay(slot);
-	else
+	/* From here on the watchdog may close it if it was left, and give the slot to another; else when it is told. */
+	(void)hf_slot_drop(slot);
+	if (!left)
 		atomic_store(&slot->draining, 1);
 	hf_watch_poke(slot);
 }

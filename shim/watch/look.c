@@ -395,8 +395,8 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 
 	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
 		return; /* just now: it is in the mail; its socket may be in its next life */
-	/* Whoever slept in it when it was closed is out: now it is closed. */
-	if (atomic_load(&slot->left) != 0 && !hf_wrap_busy(slot)) {
+	/* Whoever slept in it when it was closed is out: now it is closed.  But the program's own close comes first. */
+	if (atomic_load(&slot->left) != 0 && atomic_load(&slot->refs) == 0 && !hf_wrap_busy(slot)) {
 		atomic_store(&slot->draining, 1);
 		slot->dying = HF_DYING_NO;
 	}
