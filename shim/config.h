@@ -70,7 +70,7 @@ struct hf_config {
 	enum hf_action on_stall; /* report or abort */
 	uint32_t half_close_timeout;
 	enum hf_action on_half_close;           /* report or abort */
-	uint32_t hello_wait, hello_wait_accept; /* connecting side, accepting side before it writes first */
+	uint32_t hello_wait, hello_wait_accept; /* the second: where an accepting program has something to say */
 	enum hf_fallback fallback;
 	uint32_t reconnect_window;
 	uint32_t resume_buffer; /* bytes */

@@ -20,6 +20,7 @@ static void settle(struct hf_slot *slot, uint64_t until)
 	       atomic_load(&slot->fate) == 0 && hf_wrap_now_ms() < until) {
 		int fd = atomic_load(&slot->fd);
 
+		atomic_store(&wrap->spoken, 1);
 		if (hf_wrap_take_rx(slot, fd, me, 20)) {
 			if (atomic_load(&wrap->phase) != HF_PHASE_ON)
 				(void)hf_wrap_shake(slot, fd, me);

@@ -46,7 +46,8 @@ static bool hidden(struct hf_slot *slot)
 
 	if ((wrap != NULL && hf_resume_broken(wrap)) || hf_redial_broken(slot))
 		return true;
-	return phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL || (wrap != NULL && hf_wrap_parted(slot));
+	return (phase == HF_PHASE_HELLO && wrap->client) || phase == HF_PHASE_REDIAL ||
+	       (wrap != NULL && hf_wrap_parted(slot));
 }
 
 static void put(void *value, const socklen_t *len, int number)

@@ -17,7 +17,7 @@
 #include <string.h>
 
 /* Another build of the library has another. */
-enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 3 };
+enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 4 };
 
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set; or one of ours that
  * matters, with the same lowest bits. */
@@ -149,8 +149,12 @@ bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct socka
 		wrap->dial_len = len;
 	}
 	atomic_store(&wrap->phase, client ? HF_PHASE_CONNECT : HF_PHASE_HELLO);
-	if (!client)
-		atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait_accept);
+	if (!client) {
+		uint64_t now = hf_wrap_now_ms();
+
+		atomic_store(&wrap->soon, now + hf_runtime.config.hello_wait_accept);
+		atomic_store(&wrap->deadline, now + hf_runtime.config.hello_wait);
+	}
 	(void)hf_hold_join(&wrap->conn, hf_family_me());
 	atomic_store(&wrap->conn.keeper, hf_family_me());
 	atomic_store(&wrap->conn.cookie, cookie);

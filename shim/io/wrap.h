@@ -78,6 +78,9 @@ struct hf_wrap {
 	uint8_t nonce[HF_NONCE_SIZE], id[HF_SESSION_SIZE]; /* what our HELLO said */
 	struct hf_hello peer;
 	_Atomic uint64_t deadline; /* of the handshake, ms */
+	_Atomic uint64_t soon;     /* server: the same once the program has something to say */
+	_Atomic uint8_t spoken;    /* server: it has: bytes, its end, a close */
+	_Atomic uint8_t begun;     /* server: the first bytes of what may be a HELLO have come */
 	union hf_address dial;     /* whom the client connected to, for the fallback */
 	socklen_t dial_len;
 	bool client;

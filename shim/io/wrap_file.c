@@ -129,6 +129,8 @@ static bool begin(struct hf_slot *slot, int fd, ssize_t *result, bool *plain)
 
 	*plain = false;
 	*result = -1;
+	if (hf_wrap_of(slot) != NULL)
+		atomic_store(&hf_wrap_of(slot)->spoken, 1);
 	hf_wait_begin(slot, &wait);
 	begun = wait_to_send(slot, fd, &wait, result, plain);
 	hf_wait_end(slot, &wait);

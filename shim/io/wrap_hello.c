@@ -280,16 +280,43 @@ static __attribute__((noinline)) enum hf_hello_result peek_long(struct hf_wrap *
 	return result;
 }
 
+/* Until when the peer's HELLO is waited for: what a program has to say to a plain peer must not wait for long. */
+static uint64_t deadline_of(const struct hf_wrap *wrap)
+{
+	return !wrap->client && atomic_load(&wrap->spoken) != 0 && atomic_load(&wrap->begun) == 0
+		       ? atomic_load(&wrap->soon)
+		       : atomic_load(&wrap->deadline);
+}
+
+/* A part of what may be a HELLO: the rest has a time of its own, whenever the first byte came. */
+static enum hf_shake begin(struct hf_wrap *wrap)
+{
+	if (atomic_exchange(&wrap->begun, 1) == 0)
+		atomic_store(&wrap->deadline, hf_wrap_now_ms() + hf_runtime.config.hello_wait_accept);
+	return HF_SHAKE_AGAIN;
+}
+
+/*
+ * Whether an accepted connection, of which nothing has come yet, has been reset: it is the program's to learn of, as of
+ * any plain connection, and the kernel tells it once.  Most often there is no reason to ask.
+ */
+static bool reset_unseen(const struct hf_wrap *wrap, int fd)
+{
+	return !wrap->client && hf_wrap_now_ms() >= atomic_load(&wrap->soon) && hf_tcp_state(fd) == TCP_CLOSE;
+}
+
 static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool late = hf_wrap_now_ms() >= atomic_load(&wrap->deadline);
+	bool late = hf_wrap_now_ms() >= deadline_of(wrap);
 	uint8_t in[HF_HELLO_SIZE + 1], name[HF_SESSION_SIZE];
 	enum hf_hello_result result;
 	size_t used = 0;
 	bool resumes;
 	long got;
 
+	if (reset_unseen(wrap, fd))
+		return not_holdfast(slot, fd, me);
 	result = peek_hello(wrap, fd, in, sizeof(in), &used, &got);
 	resumes = got > 0 && hf_resume_called(in, (size_t)got, name);
 	explicit_bzero(in, sizeof(in));
@@ -316,11 +343,15 @@ static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_HELLO_MORE:
 		/* Who has said that much speaks holdfast, and what is cut off must not be read as data. */
 		if (!wrap->client && got >= HF_MAGIC_SIZE) {
+			if (atomic_load(&wrap->begun) == 0)
+				return begin(wrap);
 			if (hf_wrap_now_ms() < atomic_load(&wrap->deadline) + hf_runtime.config.hello_wait)
 				return HF_SHAKE_AGAIN;
 			hf_wrap_fail(slot, EPROTO);
 			return HF_SHAKE_FAILED;
 		}
+		if (!wrap->client && atomic_load(&wrap->begun) == 0)
+			return begin(wrap);
 		return late ? not_holdfast(slot, fd, me) : HF_SHAKE_AGAIN;
 	case HF_HELLO_VALID:
 		return valid(slot, fd, me, used);

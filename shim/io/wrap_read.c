@@ -409,8 +409,11 @@ static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, 
 			struct pollfd p = {.fd = fd, .events = POLLOUT};
 
 			(void)hf_real.poll(&p, 1, 100);
-		} else if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 && (errno == EINTR || errno == EAGAIN)) {
-			return false; /* a signal, or the program's own time limit */
+		} else if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 &&
+			   (errno == EINTR || errno == EAGAIN ||
+			    (!wrap->client && atomic_load(&wrap->phase) == HF_PHASE_HELLO))) {
+			/* A signal, the program's own time limit; or how it ended before it began, told but once. */
+			return false;
 		}
 	}
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-enum { SHAKE_MS = 4, SLOW_SHAKE_MS = 50 };
+enum { SHAKE_MS = 4, LATE_SHAKE_MS = 20, SLOW_SHAKE_MS = 50 };
 
 static int queue_of(int fd, unsigned long op)
 {
@@ -36,7 +36,10 @@ static uint64_t tend_handshake(struct hf_slot *slot, int fd, uint32_t me, uint64
 	hf_turn_end(&wrap->rx_turn);
 	if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
 		return UINT64_MAX;
-	return now + (atomic_load(&wrap->phase) == HF_PHASE_CONNECT ? SLOW_SHAKE_MS : SHAKE_MS);
+	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT)
+		return now + SLOW_SHAKE_MS;
+	/* Most likely a plain client that waits for its server's greeting, or for its user. */
+	return now + (!wrap->client && now >= atomic_load(&wrap->soon) ? LATE_SHAKE_MS : SHAKE_MS);
 }
 
 /* When it happened, from its age: not before the last look, which did not see it. */

@@ -182,6 +182,8 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	const struct timespec moment = {0, 1000000};
 
+	if (wrap != NULL)
+		atomic_store(&wrap->spoken, 1);
 	for (;;) {
 		enum hf_shake shake = HF_SHAKE_WAIT;
 		struct pollfd p = {.events = POLLIN};
