@@ -60,6 +60,8 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(slot, fd);
 	if (*plain)
 		return 0;
+	if (how != SHUT_RD)
+		atomic_store(&wrap->spoken, 1);
 	if (atomic_load(&wrap->phase) == HF_PHASE_CONNECT || atomic_load(&wrap->phase) == HF_PHASE_HELLO) {
 		/* What comes first may show that the connection is plain. */
 		if (hf_wrap_take_rx(slot, fd, me, 20)) {
@@ -195,8 +197,10 @@ static int settle(struct hf_slot *slot, int fd, uint32_t me, bool last)
 	int ready;
 
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap)) {
-		enum hf_shake shake = hf_wrap_shake(slot, fd, me);
+		enum hf_shake shake;
 
+		atomic_store(&wrap->spoken, 1);
+		shake = hf_wrap_shake(slot, fd, me);
 		if (shake == HF_SHAKE_PLAIN || shake == HF_SHAKE_FAILED)
 			return -1;
 		if (shake != HF_SHAKE_ON)
@@ -474,9 +478,9 @@ static bool end_one(struct hf_slot *slot, bool exec, uint32_t me)
 /*
  * The connections of this process, until all that ends with it has been handed over or HOLDFAST_LINGER has passed. What
  * others have is not its business unless they die: of many that wait here each may have many of these, and to ask each
- * time who lives would keep the machine busy, and whoever lives from forking.
+ * time who lives would keep the machine busy, and whoever lives from forking.  False: HOLDFAST_LINGER was too short.
  */
-static void end_all(bool exec)
+static bool end_all(bool exec)
 {
 	enum { ROUNDS = 16 };
 	const struct timespec moment = {0, 1000000};
@@ -500,23 +504,40 @@ static void end_all(bool exec)
 		over = !waiting && all;
 		all = !waiting || ++round % ROUNDS == 0; /* and once more before we go */
 	} while (!over && hf_wrap_now_ms() < deadline);
+	return over;
+}
+
+/* What the program has written and nobody will send any more is lost: to the peer that must not look like an end. */
+static void cut_short(struct hf_slot *slot)
+{
+	const struct linger reset = {1, 0};
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int fd = atomic_load(&slot->fd);
+
+	if (wrap != NULL && (wrap->queued > wrap->flushed || wrap->tx.owed_size != 0 || !hf_tx_between(&wrap->tx)) &&
+	    !hf_hold_others(&wrap->conn, hf_family_me()) && hf_same_socket(fd, slot))
+		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 }
 
 void hf_wrap_exit(void)
 {
-	end_all(false);
-	/* Peers that have missed the last acknowledgement may ask others of the family. */
+	bool over = end_all(false);
+
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 
-		if (slot != NULL && atomic_load(&slot->let_go) == HF_LEFT_LAST + 1)
-			hf_resume_bury(slot);
+		if (slot == NULL || atomic_load(&slot->let_go) != HF_LEFT_LAST + 1)
+			continue;
+		if (!over)
+			cut_short(slot);
+		/* Peers that have missed the last acknowledgement may ask others of the family. */
+		hf_resume_bury(slot);
 	}
 }
 
 void hf_wrap_before_exec(void)
 {
-	end_all(true);
+	(void)end_all(true);
 }
 
 /* Whether this image has SLOT's connection open in the program's own name. */
