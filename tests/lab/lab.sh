@@ -14,6 +14,7 @@ set -u
 export LC_ALL=C
 TOP=${TOP:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 BUILD=${BUILD:-$TOP/build}
+. "$TOP/tests/quiet.sh"
 LIB=${HF_LIB:-$BUILD/libholdfast.so}
 BIN=$BUILD/tests/lab
 LAB=$BIN/run # a mount point; what is in it is seen by this test file only
@@ -90,6 +91,7 @@ scenario() { # scenario NAME FUNCTION [ARG...]
 		return
 	fi
 	[[ $name == ${LAB_ONLY:-*} ]] || return 0 # LAB_ONLY: a pattern, for working on one scenario
+	when_quiet 10
 	SCENARIOS+=("$name")
 	S=$LAB/$name
 	mkdir "$S"
@@ -99,6 +101,7 @@ scenario() { # scenario NAME FUNCTION [ARG...]
 		("$@")
 		kill_listed "$S/pids"
 		[ ! -e "$S/failed" ] || show_files
+		[ ! -e "$S/failed" ] || [ -z "${LAB_KEEP:-}" ] || cp -r "$S" "$LAB_KEEP/${S##*/}.$BASHPID" # to look into
 	) >"$S/tap" 2>&1 &
 }
 

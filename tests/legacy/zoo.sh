@@ -28,6 +28,9 @@ environment() { # environment MODE
 	cancelled_close) echo HOLDFAST_TIMEOUT=2s ;; # looked at often
 	# A call that is cancelled while it has bytes loses them in glibc before 2.41 (BZ 12683): no beat at that time.
 	cancelled_read) echo HOLDFAST_INTERVAL=2s ;;
+	# A signal at the very moment of a beat does not interrupt (README, "What wrap mode does not do").
+	interrupted) echo HOLDFAST_INTERVAL=2s ;;
+	close_and_leave) echo HOLDFAST_LINGER=15s ;; # many at once, on a machine that may have much else to do
 	esac
 	case $1 in
 	probe) echo HOLDFAST_MODE=probe ;;
