@@ -24,9 +24,10 @@ struct registration {
 	bool shared; /* more than one descriptor has been registered with this data: never traced */
 };
 
-enum { BITS = 16, SIZE = 1 << BITS, PROBES = 16 };
+enum { BITS = 16, SIZE = 1 << BITS, PROBES = 16, NUMBERS = 1 << 16 };
 
 static struct registration *table; /* SIZE, mapped when the first wrapped connection is registered */
+static uint32_t *latest; /* of a descriptor below NUMBERS its last registration: its place in the table, and 1 */
 static _Atomic bool recording;
 static bool overflowed;           /* some registration is not on record: nothing is certain any more */
 static struct hf_turn_word owner; /* turn: the table, and the order of what it says and what the kernel was told */
@@ -64,22 +65,52 @@ static struct registration *find(int epfd, uint64_t data, bool make)
 	return make ? room : NULL;
 }
 
+static bool make_table(void)
+{
+	void *room = hf_sys_mmap(NULL, SIZE * sizeof(*table) + NUMBERS * sizeof(*latest), PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (hf_sys_failed(room)) {
+		overflowed = true;
+		return false;
+	}
+	table = room;
+	latest = (uint32_t *)(void *)(table + SIZE);
+	atomic_store(&recording, true);
+	return true;
+}
+
+/*
+ * What FD was registered with in EPFD before is so no more: it has been taken out, or has other data now.  Whoever
+ * registers it again must not bring the old data back, which the program may have freed.  The turn is ours.
+ */
+static void forget(int epfd, int fd, const struct epoll_event *now)
+{
+	struct registration *r = table != NULL && fd < NUMBERS && latest[fd] != 0 ? &table[latest[fd] - 1] : NULL;
+	bool seldom = fd >= NUMBERS;
+
+	if (table == NULL)
+		return;
+	if (r != NULL && r->used && r->fd == fd && r->epfd == epfd) {
+		r->used = now != NULL && now->data.u64 == r->data;
+		return;
+	}
+	/* In more than one epoll descriptor at a time; what another connection by this number had is of no concern. */
+	seldom = seldom || (r != NULL && r->used && r->fd == fd && current(r));
+	for (size_t i = 0; seldom && i < SIZE; i++)
+		if (table[i].used && table[i].fd == fd && table[i].epfd == epfd &&
+		    (now == NULL || now->data.u64 != table[i].data))
+			table[i].used = false;
+}
+
 /* The turn is ours. */
 static void record(int epfd, int fd, const struct epoll_event *event)
 {
 	struct registration *r;
 
-	if (table == NULL) {
-		void *room = hf_sys_mmap(NULL, SIZE * sizeof(*table), PROT_READ | PROT_WRITE,
-					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		if (hf_sys_failed(room)) {
-			overflowed = true;
-			return;
-		}
-		table = room;
-		atomic_store(&recording, true);
-	}
+	if (table == NULL && !make_table())
+		return;
+	forget(epfd, fd, event);
 	r = find(epfd, event->data.u64, true);
 	if (r == NULL) {
 		overflowed = true;
@@ -92,6 +123,8 @@ static void record(int epfd, int fd, const struct epoll_event *event)
 	r->events = event->events;
 	r->fired = false;
 	r->entry = hf_fdmap_get(fd);
+	if (fd < NUMBERS)
+		latest[fd] = (uint32_t)(r - table) + 1;
 }
 
 /* Where a wrapped connection is registered: a drained one must leave there first (io/wrap_close.c). */
@@ -123,6 +156,8 @@ int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	/* The kernel has taken it, so it can be read. */
 	if (result == 0 && (op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD))
 		record(epfd, fd, event);
+	else if (result == 0 && op == EPOLL_CTL_DEL)
+		forget(epfd, fd, NULL);
 	if (result == 0 && op == EPOLL_CTL_ADD && slot != NULL && hf_wrap_of(slot) != NULL)
 		note_epoll(slot, epfd);
 	hf_turn_end(&owner);

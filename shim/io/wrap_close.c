@@ -269,8 +269,10 @@ static int left_to_sleeper(struct hf_slot *slot, int fd)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int kept;
 
-	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || atomic_load(&slot->fate) != 0 ||
-	    !leave_epolls(slot, fd) || (kept = hf_keep(slot, fd)) < 0)
+	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || atomic_load(&slot->fate) != 0)
+		return -1;
+	hf_wrap_leave(slot, true);
+	if (!leave_epolls(slot, fd) || (kept = hf_keep(slot, fd)) < 0)
 		return -1;
 	atomic_store(&slot->left, 1);
 	return kept;
@@ -329,13 +331,14 @@ static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
 
 int hf_wrap_close(struct hf_slot *slot, int fd)
 {
-	enum { PATIENCE_MS = 20 };
+	/* A reader may sleep for ever; while no frames flow it is the watchdog, if it gets a processor. */
+	enum { PATIENCE_MS = 20, WATCHDOG_MS = 2000 };
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	const struct linger reset = {1, 0};
 	uint32_t me = hf_turn_me();
 	enum hf_left left;
 	bool lingers;
-	int settled, seconds;
+	int settled, seconds, kept = -1;
 
 	/* What was broken off must not look like an end to the peer. */
 	if (wrap != NULL && atomic_load(&slot->fate) == EPROTO)
@@ -351,11 +354,10 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		say_abort(slot, fd, me); /* the program wants a reset */
 		return -1;
 	}
-	if (!hf_wrap_take_rx(slot, fd, me, PATIENCE_MS))
+	if (!hf_wrap_take_rx(slot, fd, me, atomic_load(&wrap->phase) == HF_PHASE_ON ? PATIENCE_MS : WATCHDOG_MS))
 		return left_to_sleeper(slot, fd);
 	left = hf_wrap_try_let_go(slot);
 	settled = settle(slot, fd, me, left == HF_LEFT_LAST);
-	hf_turn_end(&wrap->rx_turn);
 	if (settled < 0 && left != HF_LEFT_EXPECTED)
 		say_abort(slot, fd, me);
 	else if (settled >= 0 && (left == HF_LEFT_DOUBT || left == HF_LEFT_EXPECTED))
@@ -365,10 +367,14 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		settled = 0;
 	/* The kernel would wait for what it has, but not for what waits here for the handshake. */
 	if (settled == 0 && lingers && atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed)
-		return -1;
-	if (settled != 0 || !leave_epolls(slot, fd))
-		return -1;
-	return hf_keep(slot, fd);
+		settled = 1;
+	if (settled == 0) {
+		/* The watchdog could put another connection under the number meanwhile, registrations and all. */
+		hf_wrap_leave(slot, true);
+		kept = leave_epolls(slot, fd) ? hf_keep(slot, fd) : -1;
+	}
+	hf_turn_end(&wrap->rx_turn);
+	return kept;
 }
 
 bool hf_wrap_drained(struct hf_slot *slot, int fd)
