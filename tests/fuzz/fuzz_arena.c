@@ -92,25 +92,27 @@ static void scribble(void)
 				       offsetof(struct hf_arena, views_used), offsetof(struct hf_arena, sorting)};
 	struct hf_arena *head = hf_arena();
 	uint8_t where = byte(), which = byte(), when = byte();
-	struct later *new = &later[nlater];
+	struct later *entry = &later[nlater];
+	uint64_t n;
 
 	if (nlater == MOST_LATER)
 		return;
-	*new = (struct later){.calls = when / 2, .size = (size_t)1 << where / 4 % 4};
+	*entry = (struct later){.calls = when / 2, .size = (size_t)1 << where / 4 % 4};
 	if (where % 4 == 0)
-		new->at = (char *)head + heads[which % 6];
+		entry->at = (char *)head + heads[which % 6];
 	else if (where % 4 == 1)
-		new->at = (char *)&head->procs[which % 8] + byte() % 16;
+		entry->at = (char *)&head->procs[which % 8] + byte() % 16;
 	else if (where % 4 == 2)
-		new->at = (char *)hf_arena_conn(which % FEW) + byte() % sizeof(struct hf_arena_conn);
+		entry->at = (char *)hf_arena_conn(which % FEW) + byte() % sizeof(struct hf_arena_conn);
 	else
-		new->at = views + (size_t)(which % FEW) * HF_ARENA_VIEW_SIZE + byte() % 64;
-	new->at -= (uintptr_t) new->at % new->size;
-	memcpy(new->bytes, &(uint64_t){value()}, sizeof new->bytes);
+		entry->at = views + (size_t)(which % FEW) * HF_ARENA_VIEW_SIZE + byte() % 64;
+	entry->at -= (uintptr_t)entry->at % entry->size;
+	n = value();
+	memcpy(entry->bytes, &n, sizeof entry->bytes);
 	if (when & 1)
 		nlater++;
 	else
-		write_there(new);
+		write_there(entry);
 }
 
 /* The library's calls */

@@ -164,8 +164,9 @@ static void change(void)
 	uint8_t where = byte();
 	size_t part = where % 8 < 6 ? HF_ARENA_VIEW_SIZE : where % 8 == 6 ? HF_ARENA_MORE_SIZE : sizeof image.head, at;
 	char *base = where % 8 < 6 ? image.views : where % 8 == 6 ? image.more : (char *)&image.head;
-	struct later now, *new = nlater < MOST_LATER ? &later[nlater] : &now;
+	struct later now, *entry = nlater < MOST_LATER ? &later[nlater] : &now;
 	uint8_t when;
+	uint64_t n;
 
 	head_changed |= where % 8 == 7;
 	/* Of the head the first part, the process's entry and the counts are looked at. */
@@ -176,16 +177,17 @@ static void change(void)
 				  : at % 128;
 	else
 		at = at % part + where / 8 % VIEWS * part;
-	new->size = (size_t)1 << byte() % 4;
-	at -= at % new->size;
+	entry->size = (size_t)1 << byte() % 4;
+	at -= at % entry->size;
 	when = byte();
-	new->at = base + at;
-	new->reads = when / 2;
-	memcpy(new->bytes, &(uint64_t){value()}, sizeof new->bytes);
-	if (when & 1 && new != &now)
+	entry->at = base + at;
+	entry->reads = when / 2;
+	n = value();
+	memcpy(entry->bytes, &n, sizeof entry->bytes);
+	if (when & 1 && entry != &now)
 		nlater++;
 	else
-		memcpy(new->at, new->bytes, new->size);
+		memcpy(entry->at, entry->bytes, entry->size);
 }
 
 /* What is written */
