@@ -19,11 +19,10 @@
 #include "state/proc.h"
 #include "state/view.h"
 #include "sys.h"
-#include "watch/look.h"
 #include "watch/publish.h"
 #include "watch/socket.h"
-#include "watch/thread.h"
 #include "watch/watch.h"
+#include "wrap_fields.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -32,8 +31,6 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct hf_runtime hf_runtime;
 
 enum { MOST_OPS = 64, BUFFER = 32768, DEAD_TID = 0x3fffff, MOST_SCRIBBLES = 16, PATIENCE = 300 };
 
@@ -64,56 +61,6 @@ static char program[BUFFER];
 			abort();                                  \
 		}                                                 \
 	} while (0)
-
-/* The watchdog's thread is played by this one. */
-
-void hf_watch_give(struct hf_slot *slot)
-{
-	(void)slot;
-}
-
-void hf_watch_closed(struct hf_slot *slot)
-{
-	(void)slot;
-}
-
-void hf_watch_poke(struct hf_slot *slot)
-{
-	(void)slot;
-}
-
-void hf_watch_forked(void)
-{
-}
-
-void hf_watch_suspend(void)
-{
-}
-
-void hf_watch_resume(void)
-{
-}
-
-void hf_watch_finish(void)
-{
-}
-
-void hf_watch_retune(struct hf_slot *slot, int fd)
-{
-	(void)slot;
-	(void)fd;
-}
-
-void hf_watch_schedule(struct hf_slot *slot, uint64_t due)
-{
-	(void)slot;
-	(void)due;
-}
-
-void hf_watch_done(struct hf_slot *slot)
-{
-	(void)slot;
-}
 
 /* Input */
 
@@ -214,87 +161,6 @@ static void scribble(void *base, size_t size)
 	if (at + width <= size)
 		put((char *)base + at, width, when);
 }
-
-#define FIELD(name)                                                                    \
-	{                                                                              \
-		offsetof(struct hf_wrap, name), sizeof(((struct hf_wrap *)NULL)->name) \
-	}
-
-/* A connection's numbers that lead somewhere, or decide. */
-static const struct field {
-	size_t at, size;
-} fields[] = {
-	FIELD(phase),
-	FIELD(fate),
-	FIELD(rx_turn.owner),
-	FIELD(tx_turn.owner),
-	FIELD(session_turn.owner),
-	FIELD(rx.received),
-	FIELD(rx.payload),
-	FIELD(rx.have),
-	FIELD(rx.type),
-	FIELD(rx.fin),
-	FIELD(rx.bye),
-	FIELD(rx.ended),
-	FIELD(rx_raw),
-	FIELD(rx_scratched),
-	FIELD(tx.sent),
-	FIELD(tx.open),
-	FIELD(tx.owed_have),
-	FIELD(tx.owed_size),
-	FIELD(tx.fin),
-	FIELD(tx.bye),
-	FIELD(tx.ended),
-	FIELD(tx_raw),
-	FIELD(plan.owed),
-	FIELD(plan.first),
-	FIELD(plan.second),
-	FIELD(plan.header),
-	FIELD(plan_of_queue),
-	FIELD(queued),
-	FIELD(flushed),
-	FIELD(shut_after_queue),
-	FIELD(settled_at),
-	FIELD(rx_books_open),
-	FIELD(tx_books_open),
-	FIELD(session.state),
-	FIELD(session.pace),
-	FIELD(session.jitter),
-	FIELD(session.moved_at),
-	FIELD(session.heard_at),
-	FIELD(session.beat_due),
-	FIELD(session.peer_done),
-	FIELD(session.peer_time_us),
-	FIELD(peer.buffer),
-	FIELD(deadline),
-	FIELD(dial),
-	FIELD(dial_len),
-	FIELD(client),
-	FIELD(receive_limit),
-	FIELD(low_water),
-	FIELD(low_raised),
-	FIELD(starved),
-	FIELD(seen_at),
-	FIELD(unread_since),
-	FIELD(why),
-	FIELD(shut_read),
-	FIELD(real_shut_write),
-	FIELD(ended),
-	FIELD(broken),
-	FIELD(inbox_left),
-	FIELD(kept_end),
-	FIELD(resume_box),
-	FIELD(link),
-	FIELD(error_taken),
-	FIELD(conn.cookie),
-	FIELD(conn.next),
-	FIELD(conn.holders[0]),
-	FIELD(conn.holders[1]),
-	FIELD(conn.keeper),
-	FIELD(conn.ender),
-	FIELD(conn.doubt),
-	FIELD(conn.left_at),
-};
 
 static void scribble_field(void)
 {
