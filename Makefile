@@ -133,12 +133,13 @@ sanitized:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O2 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread tsan-programs
+	@$(MAKE) --no-print-directory fuzz-corpus
 
 test: deps ## run all tests
 	@$(MAKE) --no-print-directory programs sanitized
 	@tests/run
 
-check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -compat, -lab, -security, -wrap, -outages, -bench, -compat, -torture (-suites: see below)
+check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -real, -compat, -lab, -security, -wrap, -outages, -bench, -fuzz, -torture (-suites: see below)
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
@@ -180,24 +181,79 @@ bench-scale: ## measure the cost of watching 100 to 100,000 idle connections, an
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/scale
 
+# The fuzz targets, tests/fuzz/fuzz_*.c, each with an LLVMFuzzerTestOneInput().  In build directories of their own, for
+# the library's system calls go by tests/fuzz/guard.c there: fuzz-programs wants FUZZING=1.  FUZZ_MAIN is what calls the
+# target: tests/fuzz/corpus_main.c with files, or, by FUZZ_LINK, a fuzzer.
+ifneq ($(FUZZING),)
+CPPFLAGS     += -DHF_TORTURE='"../tests/fuzz/calls.h"' -Itools -Itests/fuzz
+endif
+FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_MAIN    ?= tests/fuzz/corpus_main.c
+FUZZ_LINK    ?=
+# All of the library but what makes it one, and the watchdog's thread: for fuzz_wrap.  The others are of pure parts.
+FUZZED_SRC   := $(filter-out shim/preload/boot.c shim/preload/exports.c shim/preload/special.c shim/watch/watch.c \
+		shim/watch/thread.c,$(PRELOAD_SRC)) tests/fuzz/guard_real.c tests/fuzz/no_watchdog.c
+$(BUILD)/libfuzzed.a: $(FUZZED_SRC:%.c=$(BUILD)/obj/%.o)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+FUZZED        = $(BUILD)/obj/tests/fuzz/guard.o $(BUILD)/libcommand.a $(BUILD)/libpure.a
+$(BUILD)/tests/fuzz/fuzz_wrap: $(BUILD)/libfuzzed.a
+$(BUILD)/tests/fuzz/fuzz_wrap: FUZZED = $(BUILD)/obj/tests/fuzz/guard.o $(BUILD)/libfuzzed.a $(BUILD)/libpure.a
+$(FUZZ:%=$(BUILD)/tests/fuzz/%): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(FUZZ_MAIN) $(BUILD)/obj/tests/fuzz/guard.o $(BUILD)/libcommand.a $(BUILD)/libpure.a
+	@mkdir -p $(@D)
+	$(CC) $(ALLFLAGS) -c -o $@.o $<
+	$(CC) $(ALLFLAGS) $(FUZZ_LINK) -o $@ $@.o $(FUZZ_MAIN) -Wl,--start-group $(FUZZED) -Wl,--end-group $(BSD_A) $(CURSES) -lpthread
+
+fuzz-programs: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
+
+# What other processes may write to holds no true and false only; that is not for UBSan to say.
+FUZZ_SAN     := -fsanitize=address,undefined -fno-sanitize=bool -fno-sanitize-recover=undefined
+# For make test: once over the corpus.
+fuzz-corpus:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz/once FUZZING=1 CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		SAN='$(FUZZ_SAN)' fuzz-programs
+
+check-fuzz: fuzz-corpus
+	@tests/run fuzz
+
 # Each target runs on its corpus and then on what libFuzzer makes of it, for FUZZ_SECONDS.  What it finds new stays in
-# $(BUILD)/fuzz.  FUZZ_CC must be a clang with libFuzzer (Debian: clang and libclang-rt-dev).
+# $(BUILD)/fuzz/found.  FUZZ_CC must be a clang with libFuzzer (Debian: clang and libclang-rt-14-dev).
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 60
-FUZZ         := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ_CORE    := $(PURE_SRC) tools/elf_file.c tools/event_line.c
-fuzz: ## fuzz what reads what others wrote, FUZZ_SECONDS (60) each
+FUZZ_TARGETS ?= $(FUZZ)
+fuzz: ## fuzz what reads what others wrote, by libFuzzer, FUZZ_SECONDS (60) each (FUZZ_TARGETS: some of them)
 	@mkdir -p $(BUILD)/fuzz
 	@echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n){return !d && n;}' | \
 		$(FUZZ_CC) -fsanitize=fuzzer -x c - -o $(BUILD)/fuzz/probe 2>/dev/null || { \
 		echo 'fuzz: $(FUZZ_CC) with libFuzzer is missing (Debian: apt-get install clang libclang-rt-14-dev)' >&2; exit 1; }
-	@set -e; for name in $(FUZZ); do \
-		mkdir -p $(BUILD)/fuzz/$$name; \
-		$(FUZZ_CC) $(CPPFLAGS) -Itools $(CSTD) -g -O1 -fsanitize=fuzzer,address,undefined \
-			-fno-sanitize-recover=undefined -o $(BUILD)/fuzz/$$name.run tests/fuzz/$$name.c $(FUZZ_CORE) $(BSD_A); \
-		$(BUILD)/fuzz/$$name.run -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 \
-			-artifact_prefix=$(BUILD)/fuzz/$$name- $(BUILD)/fuzz/$$name tests/fuzz/corpus/$$name; \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz/lib FUZZING=1 CC=$(FUZZ_CC) WERROR= FUZZ_MAIN= \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='-fsanitize=fuzzer-no-link $(FUZZ_SAN)' \
+		FUZZ_LINK=-fsanitize=fuzzer fuzz-programs
+	@set -e; for name in $(FUZZ_TARGETS); do \
+		mkdir -p $(BUILD)/fuzz/found/$$name; \
+		$(BUILD)/fuzz/lib/tests/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -len_control=20 -timeout=20 \
+			-print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/$$name- \
+			$(BUILD)/fuzz/found/$$name tests/fuzz/corpus/$$name; \
 	done
+
+# The same targets in AFL++'s persistent mode: its compiler links a driver for LLVMFuzzerTestOneInput().
+AFL_CC       ?= afl-clang-fast
+fuzz-afl: ## the same by AFL++, FUZZ_SECONDS (60) each
+	@$(call need,afl-fuzz,afl++)
+	@$(call need,$(AFL_CC),afl++)
+	@AFL_QUIET=1 $(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz/afl FUZZING=1 CC=$(AFL_CC) WERROR= FUZZ_MAIN= \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(FUZZ_SAN)' FUZZ_LINK=-fsanitize=fuzzer fuzz-programs
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/afl.sh $(FUZZ_TARGETS)
+
+# Lines and branches of what is fuzzed that the corpus in the repository reaches (CORPUS: more directories like it).
+LLVM         ?= llvm-
+fuzz-coverage: ## how much of the fuzzed sources the corpus reaches, by llvm-cov
+	@$(call need,$(LLVM)cov,llvm)
+	@$(call need,$(LLVM)profdata,llvm)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz/coverage FUZZING=1 CC=$(FUZZ_CC) WERROR= CFLAGS='-O0 -g' \
+		SAN='-fprofile-instr-generate -fcoverage-mapping' fuzz-programs
+	@BUILD=$(BUILD) LLVM=$(LLVM) sh tests/fuzz/coverage.sh $(CORPUS)
 
 clean: ## remove what was built
 	rm -rf $(BUILD)
@@ -303,7 +359,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead bench-scale clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

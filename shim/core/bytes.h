@@ -30,6 +30,13 @@ static inline uint64_t hf_get64(const uint8_t *from)
 	return le64toh(n);
 }
 
+/*
+ * X read once, whatever the compiler thinks.  State that lies in memory shared with other processes (holdfast/arena.h)
+ * may be written to by them at any moment: a number that is to be an index or a size is read, bounded and used, and not
+ * read again in between.
+ */
+#define hf_once(x) (*(const volatile __typeof__(x) *)&(x))
+
 static inline void hf_put16(uint8_t *to, uint16_t n)
 {
 	n = htole16(n);

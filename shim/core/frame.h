@@ -2,10 +2,13 @@
  * Frames: program bytes in, frames out, and back.
  *
  * Pure and total: any byte sequence in, never a crash, never a buffer that grows.  No system call, clock or lock; the
- * caller serialises each direction.
+ * caller serialises each direction.  The states may lie where another process could write to them: numbers there that
+ * make no sense, even ones that change under our hands, lead to nonsense and never out of a buffer.
  */
 #ifndef HOLDFAST_CORE_FRAME_H
 #define HOLDFAST_CORE_FRAME_H
+
+#include "core/bytes.h"
 
 #include <holdfast/wire.h>
 #include <stdbool.h>
@@ -90,15 +93,20 @@ void hf_rx_passed(struct hf_rx *rx, size_t n);
 enum { HF_RX_OVERHEAD_MOST = HF_BEAT_SIZE + HF_HEADER_SIZE };
 static inline size_t hf_rx_overhead(const struct hf_rx *rx)
 {
-	if (rx->type == HF_FRAME_DATA)
+	uint8_t type = hf_once(rx->type), have = hf_once(rx->have);
+	uint32_t payload = hf_once(rx->payload);
+
+	if (type == HF_FRAME_DATA)
 		return 0;
-	return rx->type ? rx->payload + (size_t)HF_HEADER_SIZE : (size_t)(HF_HEADER_SIZE - rx->have);
+	if (type == 0)
+		return have < HF_HEADER_SIZE ? (size_t)(HF_HEADER_SIZE - have) : HF_HEADER_SIZE;
+	return (payload < HF_BEAT_SIZE ? payload : HF_BEAT_SIZE) + (size_t)HF_HEADER_SIZE;
 }
 
 /* Program bytes that may follow without a header: the rest of the open DATA frame. */
 static inline size_t hf_rx_open(const struct hf_rx *rx)
 {
-	return rx->type == HF_FRAME_DATA ? rx->payload : 0;
+	return rx->type == HF_FRAME_DATA ? hf_once(rx->payload) : 0;
 }
 
 /* Whether the connection may end here without anything missing: between frames. */
@@ -165,6 +173,7 @@ bool hf_tx_fin(struct hf_tx *tx, bool seen);
 /* Queue a BYE that says: the program resets the connection. */
 bool hf_tx_abort(struct hf_tx *tx);
 
+/* Where they stand and how many they are, in one look. */
 const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size);
 void hf_tx_paid(struct hf_tx *tx, size_t took);
 

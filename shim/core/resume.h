@@ -31,10 +31,12 @@ struct hf_ring {
 
 static inline size_t hf_ring_room(const struct hf_ring *ring)
 {
-	return (size_t)(ring->size - (ring->end - ring->start));
+	uint64_t used = ring->end - ring->start;
+
+	return used < ring->size ? (size_t)(ring->size - used) : 0; /* more than all of it: no ring of ours */
 }
 
-/* Append N bytes, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes. */
+/* Append N bytes, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes, which is all that is relied on. */
 void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n);
 
 /* What is before OFFSET has arrived. Further than the end, or less than before: ignored. */

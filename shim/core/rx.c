@@ -52,16 +52,21 @@ static void open_frame(struct hf_rx *rx, const uint8_t *header, struct hf_rx_new
 /* IN stands in a header: returns how many bytes of it were used. */
 static size_t take_header(struct hf_rx *rx, const uint8_t *in, size_t size, struct hf_rx_news *news)
 {
-	size_t n = least((size_t)(HF_HEADER_SIZE - rx->have), size);
+	size_t have = hf_once(rx->have), n;
 
+	if (have >= HF_HEADER_SIZE) {
+		rx->corrupt = true;
+		return size;
+	}
+	n = least(HF_HEADER_SIZE - have, size);
 	if (n < HF_HEADER_SIZE) {
-		memcpy(rx->part + rx->have, in, n);
-		rx->have = (uint8_t)(rx->have + n);
+		memcpy(rx->part + have, in, n);
+		rx->have = (uint8_t)(have + n);
 		in = rx->part;
 		/* Stray text is found at its first byte, not when eight of them have come. */
 		if (!may_come(rx, rx->part[HF_HEADER_TYPE]))
 			rx->corrupt = true;
-		if (rx->have < HF_HEADER_SIZE || rx->corrupt)
+		if (have + n < HF_HEADER_SIZE || rx->corrupt)
 			return n;
 		rx->have = 0;
 	}
@@ -72,12 +77,16 @@ static size_t take_header(struct hf_rx *rx, const uint8_t *in, size_t size, stru
 /* IN stands in the payload of a control frame. */
 static size_t take_control(struct hf_rx *rx, const uint8_t *in, size_t size, struct hf_rx_news *news)
 {
-	size_t n = least(rx->payload, size);
+	size_t have = hf_once(rx->have), payload = hf_once(rx->payload), n = least(payload, size);
 
-	memcpy(rx->part + rx->have, in, n);
-	rx->have = (uint8_t)(rx->have + n);
-	rx->payload -= (uint32_t)n;
-	if (rx->payload > 0)
+	if (have > sizeof rx->part || payload > sizeof rx->part - have) {
+		rx->corrupt = true;
+		return size;
+	}
+	memcpy(rx->part + have, in, n);
+	rx->have = (uint8_t)(have + n);
+	rx->payload = (uint32_t)(payload - n);
+	if (payload > n)
 		return n;
 	if (rx->type == HF_FRAME_BEAT && rx->patchy) {
 		rx->patchy = false;

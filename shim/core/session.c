@@ -1,5 +1,7 @@
 #include "core/session.h"
 
+#include "core/bytes.h"
+
 enum { BEAT_FRAME = HF_HEADER_SIZE + HF_BEAT_SIZE };
 
 /* The time between beats of a side that wants INTERVAL, towards one that gives up after TIMEOUT: both in ms. */
@@ -185,6 +187,7 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
 		[HF_S_TIME_WAIT] = HF_BEAT_FIN_SENT | HF_BEAT_FIN_RECEIVED,
 		[HF_S_CLOSED] = HF_BEAT_FIN_SENT | HF_BEAT_FIN_RECEIVED,
 	};
+	unsigned state = hf_once(session->state); /* it may lie where others write: core/bytes.h */
 
 	*beat = (struct hf_beat){
 		.seq = ++session->beat_seq,
@@ -194,7 +197,7 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
 		.received = received,
 		.unread = unread,
 		.unread_ms = unread_ms,
-		.state = states[session->state],
+		.state = state <= HF_S_CLOSED ? states[state] : 0,
 	};
 	session->beats_sent++;
 	session->last_beat = session->state == HF_S_CLOSING;

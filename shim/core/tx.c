@@ -12,7 +12,7 @@ void hf_tx_plan(const struct hf_tx *tx, size_t n, struct hf_tx_plan *plan)
 {
 	if (tx->fin || tx->ended)
 		n = 0;
-	plan->owed = (size_t)(tx->owed_size - tx->owed_have);
+	(void)hf_tx_owed(tx, &plan->owed);
 	plan->first = least(tx->open, n);
 	plan->second = least(n - plan->first, HF_DATA_MOST);
 	plan->header = plan->second > 0;
@@ -97,13 +97,20 @@ bool hf_tx_control(struct hf_tx *tx, enum hf_frame_type type, const void *payloa
 
 const uint8_t *hf_tx_owed(const struct hf_tx *tx, size_t *size)
 {
-	*size = (size_t)(tx->owed_size - tx->owed_have);
-	return tx->owed + tx->owed_have;
+	size_t end = hf_once(tx->owed_size), have = hf_once(tx->owed_have);
+
+	if (end > sizeof tx->owed || have > end)
+		have = end = 0;
+	*size = end - have;
+	return tx->owed + have;
 }
 
 void hf_tx_paid(struct hf_tx *tx, size_t took)
 {
-	took = least(took, (size_t)(tx->owed_size - tx->owed_have));
+	size_t size;
+
+	(void)hf_tx_owed(tx, &size);
+	took = least(took, size);
 	if (took > 0)
 		tx->tail = tx->owed[HF_HEADER_TYPE] == HF_FRAME_BEAT ? tx->tail + took : 0;
 	tx->owed_have = (uint8_t)(tx->owed_have + took);

@@ -31,14 +31,19 @@ static void *map(size_t size)
 	return hf_sys_failed(room) ? NULL : room;
 }
 
+static size_t room_size(void)
+{
+	return sizeof(struct hf_resume) + hf_runtime.config.resume_buffer;
+}
+
 struct hf_resume *hf_resume_room_new(void)
 {
-	size_t size = sizeof(struct hf_resume) + hf_runtime.config.resume_buffer;
-	struct hf_resume *resume = map(size);
+	return map(room_size());
+}
 
-	if (resume != NULL)
-		resume->size = size;
-	return resume;
+void hf_resume_room_drop(struct hf_resume *room)
+{
+	hf_sys_munmap(room, room_size());
 }
 
 void hf_resume_arm(struct hf_slot *slot, int fd)
@@ -62,25 +67,26 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 	hf_wrap_mark_kept(fd, ring);
 	memcpy(resume->name, wrap->resume_name, sizeof(resume->name));
 	if (!atomic_compare_exchange_strong(&slot->resume, &none, resume))
-		hf_sys_munmap(resume, resume->size);
+		hf_resume_room_drop(resume);
 	hf_resume_share(slot);
 }
 
-/* This memory is shared by fork(2), later mappings are not. */
-static bool ours(const struct hf_resume *resume)
+uint8_t *hf_resume_inbox_at(struct hf_slot *slot, size_t *size)
 {
-	return atomic_load(&resume->pid) == hf_sys_getpid();
+	uint8_t *own = atomic_load(&slot->inbox), *area = atomic_load(&slot->area);
+
+	*size = own != NULL ? slot->inbox_size : area != NULL ? HF_AREA_SIZE : 0;
+	return own != NULL ? own : area;
 }
 
-static void drop_inbox(struct hf_resume *resume)
+static void drop_inbox(struct hf_slot *slot, struct hf_resume *resume)
 {
-	if (resume->inbox == NULL)
-		return;
-	if (resume->inbox == resume->area)
-		(void)hf_sys_madvise(resume->area, HF_AREA_SIZE, MADV_REMOVE);
-	else if (ours(resume))
-		hf_sys_munmap(resume->inbox, resume->inbox_size);
-	resume->inbox = NULL;
+	uint8_t *own = atomic_exchange(&slot->inbox, NULL), *area = atomic_load(&slot->area);
+
+	if (own != NULL)
+		hf_sys_munmap(own, slot->inbox_size);
+	else if (area != NULL && atomic_load(&resume->inbox_end) != 0)
+		(void)hf_sys_madvise(area, HF_AREA_SIZE, MADV_REMOVE);
 	atomic_store(&resume->inbox_at, 0);
 	atomic_store(&resume->inbox_end, 0);
 }
@@ -96,8 +102,8 @@ static void retire(struct hf_resume *resume)
 	static _Atomic uint32_t next;
 	struct hf_resume *oldest;
 
-	if (resume->size > PAGE)
-		hf_sys_munmap((char *)resume + PAGE, resume->size - PAGE);
+	if (room_size() > PAGE)
+		hf_sys_munmap((char *)resume + PAGE, room_size() - PAGE);
 	oldest = atomic_exchange(&late[atomic_fetch_add(&next, 1) % LATE], resume);
 	if (oldest != NULL)
 		hf_sys_munmap(oldest, PAGE);
@@ -107,6 +113,7 @@ void hf_resume_free(struct hf_slot *slot)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	bool shared;
+	uint8_t *area;
 	int offer;
 
 	if (resume == NULL && (resume = atomic_load(&slot->room)) == NULL)
@@ -119,18 +126,18 @@ void hf_resume_free(struct hf_slot *slot)
 	hf_resume_count_inbox(slot);
 	if ((offer = atomic_exchange(&slot->offer, 0)) > 0)
 		hf_sys_close(offer - 1);
-	if (atomic_load(&resume->leader) == hf_family_me() && hf_family_me() != 0) {
-		if (resume->offered > 0)
-			hf_sys_close(resume->offered - 1);
-		if (resume->listener > 0)
-			hf_sys_close(resume->listener - 1);
-		resume->offered = resume->listener = 0;
+	if (slot->offered > 0)
+		hf_sys_close(slot->offered - 1);
+	if (slot->listener > 0)
+		hf_sys_close(slot->listener - 1);
+	slot->offered = slot->listener = 0;
+	if (atomic_load(&resume->leader) == hf_family_me() && hf_family_me() != 0)
 		atomic_store(&resume->leader, 0);
-	}
 	if (!shared)
-		drop_inbox(resume);
-	if (resume->area != NULL)
-		hf_sys_munmap(resume->area, HF_AREA_SIZE);
+		drop_inbox(slot, resume);
+	area = atomic_exchange(&slot->area, NULL);
+	if (area != NULL)
+		hf_sys_munmap(area, HF_AREA_SIZE);
 	retire(resume);
 }
 
@@ -174,7 +181,8 @@ static bool all_can(struct hf_slot *slot, const struct hf_wrap *wrap)
 	if (!hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me()))
 		return true;
 	(void)hf_sys_ioctl(atomic_load(&slot->fd), SIOCINQ, &waiting);
-	return hf_resume_all_share(slot) && resume->area != NULL && (wrap->client || hf_resume_can_mail()) &&
+	return hf_resume_all_share(slot) && atomic_load(&slot->area) != NULL &&
+	       (wrap->client || hf_resume_can_mail()) &&
 	       atomic_load(&resume->inbox_end) + (size_t)(waiting > 0 ? waiting : 0) < HF_AREA_SIZE / 2;
 }
 
@@ -239,11 +247,11 @@ bool hf_resume_met(struct hf_slot *slot, int fd)
 
 bool hf_resume_full(struct hf_slot *slot, int fd)
 {
-	struct hf_resume *resume = hf_resume_of(slot);
+	const struct hf_ring ring = hf_resume_ring(hf_resume_of(slot));
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool full;
 
-	if (wrap == NULL || hf_ring_room(&resume->ring) != 0 || !hf_wrap_take_tx(slot, fd, hf_turn_me(), 0))
+	if (wrap == NULL || hf_ring_room(&ring) != 0 || !hf_wrap_take_tx(slot, fd, hf_turn_me(), 0))
 		return false;
 	full = hf_resume_room(slot, fd) == 0;
 	hf_turn_end(&wrap->tx_turn);
@@ -258,6 +266,11 @@ bool hf_resume_wait(struct hf_slot *slot, uint32_t limit)
 	uint32_t seen;
 	long woken;
 
+	if (resume == NULL && wrap != NULL && hf_resume_broken(wrap)) {
+		/* This process has not got what it would go on with: never to be waited for. */
+		(void)atomic_compare_exchange_strong(&slot->fate, &(int){0}, ECONNRESET);
+		atomic_store(&slot->guard, 0);
+	}
 	if (resume == NULL || wrap == NULL)
 		return true;
 	seen = atomic_load(&resume->word);
@@ -277,28 +290,30 @@ size_t hf_resume_room(struct hf_slot *slot, int fd)
 {
 	enum { PIECE = 32 * 1024 }; /* what is copied again and again should stay in the processor's cache */
 	struct hf_resume *resume = hf_resume_of(slot);
-	struct hf_ring *ring = &resume->ring;
+	struct hf_ring ring = hf_resume_ring(resume);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t room = hf_ring_room(ring);
-	bool ample = room > ring->size / 4;
+	size_t room = hf_ring_room(&ring);
+	bool ample = room > ring.size / 4;
 	int outq = 0;
 
 	if (atomic_load(&hf_sys_confined) != 0)
 		return room; /* no such call there */
 	/* A call of the kernel's, at most one for so many bytes unless it matters. */
-	if (ample &&
-	    (ring->end - ring->start < PIECE || (ring->end >= resume->asked && ring->end - resume->asked < PIECE)))
+	if (ample && (ring.end - ring.start < PIECE || (ring.end >= resume->asked && ring.end - resume->asked < PIECE)))
 		return room;
-	resume->asked = ring->end;
-	if (!hf_resume_broken(wrap) && ring->end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 &&
-	    outq >= 0)
-		hf_ring_release(ring, hf_resume_arrived(&wrap->tx, ring, (uint64_t)outq));
-	return hf_ring_room(ring);
+	resume->asked = ring.end;
+	if (!hf_resume_broken(wrap) && ring.end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 &&
+	    outq >= 0) {
+		hf_ring_release(&ring, hf_resume_arrived(&wrap->tx, &ring, (uint64_t)outq));
+		resume->ring.start = ring.start;
+	}
+	return hf_ring_room(&ring);
 }
 
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_ring ring = hf_resume_ring(resume);
 
 	for (size_t i = 0; i < count && n > 0; i++) {
 		size_t len = iov[i].iov_len;
@@ -308,10 +323,12 @@ void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count,
 			continue;
 		}
 		len = len - skip < n ? len - skip : n;
-		hf_ring_put(&resume->ring, resume->memory, (const uint8_t *)iov[i].iov_base + skip, len);
+		hf_ring_put(&ring, resume->memory, (const uint8_t *)iov[i].iov_base + skip, len);
 		n -= len;
 		skip = 0;
 	}
+	resume->ring.base = ring.base;
+	resume->ring.end = ring.end;
 }
 
 void hf_resume_skip(struct hf_slot *slot)
@@ -329,8 +346,14 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 			    bool take)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
-	size_t at = atomic_load(&resume->inbox_at), have = atomic_load(&resume->inbox_end) - at, done = 0;
+	size_t at = atomic_load(&resume->inbox_at), end = atomic_load(&resume->inbox_end), have, done = 0, size;
+	const uint8_t *from = hf_resume_inbox_at(slot, &size);
 
+	if (at > end || end > size) {
+		hf_wrap_fail(slot, EPROTO); /* no library has written that */
+		return 0;
+	}
+	have = end - at;
 	n = n < have ? n : have;
 	for (size_t i = 0; i < count && done < n; i++) {
 		size_t len = iov[i].iov_len;
@@ -340,7 +363,7 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 			continue;
 		}
 		len = len - skip < n - done ? len - skip : n - done;
-		if (!hf_copy_out((uint8_t *)iov[i].iov_base + skip, resume->inbox + at + done, len))
+		if (!hf_copy_out((uint8_t *)iov[i].iov_base + skip, from + at + done, len))
 			break;
 		done += len;
 		skip = 0;
@@ -350,7 +373,7 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 	atomic_store(&resume->inbox_at, at + done);
 	atomic_store(&hf_wrap_of(slot)->inbox_left, have - done);
 	if (done == have) {
-		drop_inbox(resume);
+		drop_inbox(slot, resume);
 		hf_resume_count_inbox(slot);
 	}
 	return done;

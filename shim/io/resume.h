@@ -3,7 +3,9 @@
  * repeated, and its program sees a pause.
  *
  * What is kept for that, the ring of bytes that may not have arrived and the inbox of bytes that had arrived when the
- * connection broke, lies in memory that forked children share; an exec begins it anew.  The ring is under the tx turn,
+ * connection broke, lies in memory that forked children share; an exec begins it anew.  Where it lies, how large it is
+ * and which descriptors are ours is in each process's own slot: what stands in that memory may have been written by a
+ * child that has been taken over, and leads nowhere else.  The ring is under the tx turn,
  * the inbox under the rx turn, the rest is the watchdog's: of several processes that have the connection, that of the
  * one that leads (io/resume_share.c).
  *
@@ -21,6 +23,7 @@
 
 #include "core/resume.h"
 #include "io/wrap.h"
+#include "runtime.h"
 
 struct hf_wait;
 
@@ -41,18 +44,12 @@ struct hf_sharer {
 };
 
 struct hf_resume {
-	struct hf_ring ring;
-	size_t size;    /* of this mapping */
-	uint8_t *area;  /* a mapping of HF_AREA_SIZE that all sharers have in the same place; NULL: nobody has been
-			   forked */
-	uint8_t *inbox; /* AREA, a mapping of its own, or NULL */
-	size_t inbox_size;
-	_Atomic size_t inbox_at, inbox_end;
-	uint64_t asked;              /* how far it was sent when the kernel was last asked what has arrived */
-	_Atomic uint32_t send_limit; /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
-	_Atomic int pid;             /* of the process that has mapped the inbox's own mapping */
-	_Atomic uint32_t word;       /* a futex: changes whenever whoever waits should look again */
-	_Atomic uint32_t leader;     /* handle of the process whose watchdog sees to it while it is broken; 0: none */
+	struct hf_ring ring;                /* to be used by way of hf_resume_ring() */
+	_Atomic size_t inbox_at, inbox_end; /* of the bytes where slot->inbox or slot->area is */
+	uint64_t asked;                     /* how far it was sent when the kernel was last asked what has arrived */
+	_Atomic uint32_t send_limit;        /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
+	_Atomic uint32_t word;              /* a futex: changes whenever whoever waits should look again */
+	_Atomic uint32_t leader; /* handle of the process whose watchdog sees to it while it is broken; 0: none */
 	struct hf_sharer sharers[HF_ARENA_HOLDERS];
 	uint8_t name[HF_SESSION_SIZE]; /* whose it is: as wrap->resume_name */
 	_Atomic uint8_t armed;
@@ -66,9 +63,7 @@ struct hf_resume {
 	uint64_t broken_at, until, next_at; /* ms */
 	uint32_t tries;
 	int error; /* the kernel's own word for the end of the path, 0: end of file */
-	int offered;
 	bool offer_fenced;
-	int listener; /* one of ours, where the program has none any more, plus one; 0: none */
 	uint64_t readable_since, listen_at;
 	bool fenced; /* nothing more is acknowledged on the old connection */
 	uint8_t nonce[HF_NONCE_SIZE], peer_nonce[HF_NONCE_SIZE];
@@ -86,6 +81,16 @@ void hf_resume_arm(struct hf_slot *slot, int fd);
 
 /* Memory for it; NULL: there is none. */
 struct hf_resume *hf_resume_room_new(void);
+void hf_resume_room_drop(struct hf_resume *room);
+
+/* Its ring as it stands now, of the size that its memory has. */
+static inline struct hf_ring hf_resume_ring(const struct hf_resume *resume)
+{
+	struct hf_ring ring = resume->ring;
+
+	ring.size = hf_runtime.config.resume_buffer;
+	return ring;
+}
 
 /* With the slot. */
 void hf_resume_free(struct hf_slot *slot);
@@ -114,6 +119,14 @@ bool hf_resume_unannounced(struct hf_slot *slot, int fd);
  * or EAGAIN, as of the call that waits.
  */
 bool hf_resume_wait(struct hf_slot *slot, uint32_t limit);
+
+/* Such a limit for who writes. */
+static inline uint32_t hf_resume_send_limit(struct hf_slot *slot)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+
+	return resume != NULL ? atomic_load(&resume->send_limit) : 0;
+}
 
 /* The ring; the tx turn is ours.  How many bytes may be sent now: it asks the kernel what has arrived if need be. */
 size_t hf_resume_room(struct hf_slot *slot, int fd);
@@ -149,6 +162,9 @@ static inline size_t hf_resume_inbox(struct hf_slot *slot)
 
 /* How many connections of this process have something there. */
 extern _Atomic uint32_t hf_resume_inboxes;
+
+/* Where it is, of *SIZE bytes; NULL, 0: nowhere yet. */
+uint8_t *hf_resume_inbox_at(struct hf_slot *slot, size_t *size);
 
 /* Copy up to N bytes into IOV from byte SKIP on; TAKE: they are gone then. Returns how many. */
 size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,
@@ -309,7 +325,7 @@ bool hf_resume_pass(int fd, const uint8_t name[HF_SESSION_SIZE], const uint8_t *
 bool hf_resume_complete(struct hf_slot *slot, const struct hf_wrap *wrap);
 
 /* The watchdog looks at the listeners where the client may come. */
-void hf_resume_look_around(struct hf_resume *resume, uint64_t now);
+void hf_resume_look_around(struct hf_slot *slot, uint64_t now);
 
 void hf_resume_hang_up(int fd);
 

@@ -249,9 +249,10 @@ static int listen_at(const union hf_address *local)
 	return hf_raise(fd);
 }
 
-void hf_resume_look_around(struct hf_resume *resume, uint64_t now)
+void hf_resume_look_around(struct hf_slot *slot, uint64_t now)
 {
 	enum { PATIENCE_MS = 20, RETRY_MS = 1000 };
+	struct hf_resume *resume = hf_resume_of(slot);
 	in_port_t port = port_of(&resume->local);
 	bool found = false;
 
@@ -269,14 +270,14 @@ void hf_resume_look_around(struct hf_resume *resume, uint64_t now)
 		else if (now - resume->readable_since >= PATIENCE_MS)
 			look_at(fd, false);
 	}
-	if (found && resume->listener > 0) {
-		hf_sys_close(resume->listener - 1);
-		resume->listener = 0;
-	} else if (!found && resume->listener == 0 && now >= resume->listen_at) {
+	if (found && slot->listener > 0) {
+		hf_sys_close(slot->listener - 1);
+		slot->listener = 0;
+	} else if (!found && slot->listener == 0 && now >= resume->listen_at) {
 		resume->listen_at = now + RETRY_MS;
-		resume->listener = listen_at(&resume->local) + 1;
+		slot->listener = listen_at(&resume->local) + 1;
 	}
-	if (resume->listener > 0)
-		look_at(resume->listener - 1, true);
+	if (slot->listener > 0)
+		look_at(slot->listener - 1, true);
 	hf_turn_end(&owner);
 }

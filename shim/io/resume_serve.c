@@ -16,11 +16,12 @@
 enum { STEP_MS = 4, IDLE_MS = 20, PROVE_MS = 5000, PROOF_FRAME = HF_HEADER_SIZE + HF_CHECK_SIZE };
 
 /* The new connection is not the one. */
-static uint64_t decline(struct hf_resume *resume, uint64_t now)
+static uint64_t decline(struct hf_slot *slot, uint64_t now)
 {
-	hf_sys_close(resume->offered - 1);
-	resume->offered = 0;
-	resume->step = HF_STEP_REST;
+	if (slot->offered > 0)
+		hf_sys_close(slot->offered - 1);
+	slot->offered = 0;
+	hf_resume_of(slot)->step = HF_STEP_REST;
 	return now + STEP_MS;
 }
 
@@ -29,17 +30,17 @@ static uint64_t greet(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int new = resume->offered - 1;
+	int new = slot->offered - 1;
 	uint8_t in[HF_HELLO_SIZE], out[HF_HELLO_SIZE];
 	struct hf_hello peer;
 
 	if (hf_sys_recvfrom(new, in, sizeof(in), MSG_DONTWAIT, NULL, NULL) != (long)sizeof(in) ||
 	    !hf_resume_genuine(wrap, in, &peer))
-		return decline(resume, now);
+		return decline(slot, now);
 	/* Whether what it expects is still kept matters only when it has proved to be no replay. */
 	hf_resume_hello(slot, out, HF_HELLO_SERVER, peer.nonce);
 	if (hf_sys_sendto(new, out, sizeof(out), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) != (long)sizeof(out))
-		return decline(resume, now);
+		return decline(slot, now);
 	memcpy(resume->peer_nonce, peer.nonce, sizeof(peer.nonce));
 	resume->peer_expects = peer.offset;
 	resume->step = HF_STEP_PROVE;
@@ -125,7 +126,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int new = resume->offered - 1;
+	int new = slot->offered - 1;
 	int nothing = 0;
 
 	(void)hf_sys_discard(new, PROOF_FRAME);
@@ -135,7 +136,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	hf_resume_replace(slot, fd, new);
 	hf_resume_moved(slot, new);
 	hf_sys_close(new);
-	resume->offered = 0;
+	slot->offered = 0;
 	wrap->rx_raw = HF_HELLO_SIZE + PROOF_FRAME;
 	wrap->tx_raw = HF_HELLO_SIZE;
 	if (!hf_resume_go_on(slot, fd, now, resume->peer_expects))
@@ -165,20 +166,20 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 	uint32_t me = hf_turn_watchdog();
 	uint8_t in[PROOF_FRAME];
 	uint64_t next = now + 1;
-	long got = hf_sys_recvfrom(resume->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	long got = hf_sys_recvfrom(slot->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 
 	if (got == -EAGAIN || (got > 0 && got < (long)sizeof(in))) {
 		if (now < resume->next_at && atomic_load(&slot->offer) == 0)
 			return now + STEP_MS;
 		if (resume->offer_fenced)
-			return decline(resume, now);
+			return decline(slot, now);
 		/* Nothing more is acknowledged there; then one last look. */
 		resume->offer_fenced = true;
-		hf_resume_fence(resume->offered - 1);
+		hf_resume_fence(slot->offered - 1);
 		return now + 2;
 	}
 	if (got <= 0 || !proved(resume, wrap, in))
-		return decline(resume, now);
+		return decline(slot, now);
 	if (!hf_wrap_take_rx(slot, fd, me, 0))
 		return next;
 	if (hf_wrap_take_tx(slot, fd, me, 0)) {
@@ -205,11 +206,11 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 	offer = atomic_exchange(&slot->offer, 0);
 	if (offer > 0) {
 		/* The client has given up an earlier one. */
-		if (resume->offered > 0)
-			(void)decline(resume, now);
-		resume->offered = offer;
+		if (slot->offered > 0)
+			(void)decline(slot, now);
+		slot->offered = offer;
 		return greet(slot, now);
 	}
-	hf_resume_look_around(resume, now);
+	hf_resume_look_around(slot, now);
 	return atomic_load(&slot->offer) > 0 ? now : now + IDLE_MS;
 }

@@ -142,27 +142,28 @@ static void prepare(struct hf_slot *slot)
 		return;
 	enter(room, hf_family_me(), 0);
 	if (!atomic_compare_exchange_strong(&slot->room, &none, room))
-		hf_sys_munmap(room, room->size);
+		hf_resume_room_drop(room);
 }
 
 void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 {
 	struct hf_resume *resume;
-	void *area;
+	uint8_t *area, *none = NULL;
 
 	prepare(slot);
 	resume = memory_of(slot);
 	if (resume == NULL || sharer_of(resume, hf_family_me()) == NULL)
 		return;
-	if (resume->area == NULL) {
+	if (atomic_load(&slot->area) == NULL) {
 		area = hf_sys_mmap(NULL, HF_AREA_SIZE, PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (hf_sys_failed(area))
 			return;
-		resume->area = area;
+		if (!atomic_compare_exchange_strong(&slot->area, &none, area))
+			hf_sys_munmap(area, HF_AREA_SIZE);
 	}
 	/* What is in a mapping of one process's own it alone can let go of. */
-	if (resume->inbox == NULL || resume->inbox == resume->area)
+	if (atomic_load(&slot->inbox) == NULL)
 		enter(resume, handle, atomic_load(&slot->link));
 }
 
@@ -185,6 +186,7 @@ void hf_resume_forked(struct hf_slot *slot, int fd)
 
 	/* These were the parent's. */
 	atomic_store(&slot->offer, 0);
+	slot->offered = slot->listener = 0;
 	atomic_store(&slot->stirring, 0);
 	atomic_store(&slot->has_inbox, 0);
 	if (resume == NULL || wrap == NULL)
@@ -284,7 +286,6 @@ bool hf_resume_leads(struct hf_slot *slot)
 	if ((leader != 0 && hf_family_lives(leader)) || !atomic_compare_exchange_strong(&resume->leader, &leader, me))
 		return false;
 	/* Whatever the one before had begun. */
-	resume->offered = resume->listener = 0;
 	resume->offer_fenced = resume->fenced = false;
 	resume->readable_since = resume->listen_at = resume->next_at = 0;
 	if (resume->step != HF_STEP_NONE)

@@ -69,33 +69,29 @@ void hf_resume_fence(int fd)
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
-static bool inbox_room(struct hf_slot *slot, size_t more)
+/* Room for MORE bytes behind END. */
+static bool inbox_room(struct hf_slot *slot, size_t end, size_t more)
 {
-	struct hf_resume *resume = hf_resume_of(slot);
-	size_t end = atomic_load(&resume->inbox_end), size = resume->inbox_size;
-	uint8_t *room;
+	size_t size, room_size;
+	uint8_t *had = hf_resume_inbox_at(slot, &size), *own = atomic_load(&slot->inbox), *room;
 
-	if (resume->inbox == NULL && resume->area != NULL) {
-		resume->inbox = resume->area;
-		resume->inbox_size = size = HF_AREA_SIZE;
-	}
-	if (resume->inbox != NULL && end + more <= size)
+	if (end > size)
+		return false;
+	if (more <= size - end)
 		return true;
 	/* Not where all who share it would find it. */
 	if (hf_resume_shared(slot))
 		return false;
-	size = (end + more + 0xffff) & ~(size_t)0xffff;
-	room = hf_sys_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	room_size = (end + more + 0xffff) & ~(size_t)0xffff;
+	room = hf_sys_mmap(NULL, room_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (hf_sys_failed(room))
 		return false;
-	if (resume->inbox != NULL) {
-		memcpy(room, resume->inbox, end);
-		if (resume->inbox != resume->area)
-			hf_sys_munmap(resume->inbox, resume->inbox_size);
-	}
-	atomic_store(&resume->pid, hf_sys_getpid());
-	resume->inbox = room;
-	resume->inbox_size = size;
+	if (had != NULL)
+		memcpy(room, had, end);
+	slot->inbox_size = room_size;
+	atomic_store(&slot->inbox, room);
+	if (own != NULL)
+		hf_sys_munmap(own, size);
 	return true;
 }
 
@@ -106,18 +102,20 @@ static bool drain(struct hf_slot *slot, int fd)
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	for (;;) {
-		size_t end = atomic_load(&resume->inbox_end), bytes;
+		size_t end = atomic_load(&resume->inbox_end), size, bytes;
 		struct hf_rx_news news;
 		int waiting = 0;
+		uint8_t *to;
 		long got;
 
 		(void)hf_sys_ioctl(fd, SIOCINQ, &waiting);
-		if (!inbox_room(slot, (size_t)(waiting > 0 ? waiting : 0) + 4096))
+		if (!inbox_room(slot, end, (size_t)(waiting > 0 ? waiting : 0) + 4096))
 			return false;
-		got = hf_sys_recvfrom(fd, resume->inbox + end, resume->inbox_size - end, MSG_DONTWAIT, NULL, NULL);
+		to = hf_resume_inbox_at(slot, &size) + end;
+		got = hf_sys_recvfrom(fd, to, size - end, MSG_DONTWAIT, NULL, NULL);
 		if (got <= 0)
 			break;
-		bytes = hf_rx_squeeze(&wrap->rx, resume->inbox + end, (size_t)got, &news);
+		bytes = hf_rx_squeeze(&wrap->rx, to, (size_t)got, &news);
 		atomic_store(&resume->inbox_end, end + bytes);
 		if (!hf_wrap_news(slot, fd, &news))
 			return false;
@@ -204,9 +202,9 @@ static void over(struct hf_slot *slot)
 	resume->step = HF_STEP_NONE;
 	resume->fenced = false;
 	resume->readable_since = resume->listen_at = 0;
-	if (resume->listener > 0)
-		hf_sys_close(resume->listener - 1);
-	resume->listener = 0;
+	if (slot->listener > 0)
+		hf_sys_close(slot->listener - 1);
+	slot->listener = 0;
 }
 
 bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset)

@@ -14,24 +14,27 @@
 
 enum { NONBLOCK = 2U }; /* SPLICE_F_NONBLOCK of fcntl.h, which has types of its own for off_t */
 
-/* Open a frame for up to SIZE program bytes, unless one is open. How many may follow; 0 or -errno: none now. */
-static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
+/*
+ * Open a frame for up to SIZE program bytes, unless one is open. How many may follow; 0 or -errno: none now.  PLAN is
+ * what they are given the kernel by: passed().
+ */
+static long open_frame(struct hf_wrap *wrap, int fd, size_t size, struct hf_tx_plan *plan)
 {
-	struct hf_tx_plan *plan = &wrap->plan;
 	struct iovec iov[2];
 	struct msghdr msg = {.msg_iov = iov};
-	size_t owed;
+	const uint8_t *owed;
+	uint32_t open;
 	ssize_t sent;
 
-	while (wrap->tx.open == 0 || wrap->tx.owed_size != 0) {
-		hf_tx_plan(&wrap->tx, size, plan);
-		wrap->plan_of_queue = false;
+	while ((open = hf_once(wrap->tx.open)) == 0 || wrap->tx.owed_size != 0) {
+		owed = hf_wrap_plan(wrap, size, false, plan);
 		msg.msg_iovlen = 0;
 		if (plan->owed > 0)
-			iov[msg.msg_iovlen++] =
-				(struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &owed), plan->owed};
+			iov[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)owed, plan->owed};
 		if (plan->header && plan->first == 0)
 			iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
+		if (msg.msg_iovlen == 0)
+			return -EPROTO; /* no library has left it so */
 		sent = hf_real.sendmsg(fd, &msg, MSG_MORE);
 		if (sent < 0)
 			return -errno;
@@ -39,28 +42,29 @@ static long open_frame(struct hf_wrap *wrap, int fd, size_t size)
 		if (wrap->tx.owed_size != 0 && hf_nonblocking(fd, 0))
 			return -EAGAIN;
 	}
-	if (wrap->tx.open < size)
-		size = wrap->tx.open;
+	if (open < size)
+		size = open;
 	/* Should the call that follows never return, this is what it was given. */
-	hf_tx_plan(&wrap->tx, size, plan);
+	(void)hf_wrap_plan(wrap, size, false, plan);
 	return (long)size;
 }
 
 /* N program bytes, of those open_frame() promised, went into the open frame by another way than ours. */
-static void passed(struct hf_wrap *wrap, ssize_t n)
+static void passed(struct hf_wrap *wrap, const struct hf_tx_plan *plan, ssize_t n)
 {
 	if (n > 0)
-		(void)hf_wrap_sent(wrap, &wrap->plan, (size_t)n);
+		(void)hf_wrap_sent(wrap, plan, (size_t)n);
 }
 
 static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wait, ssize_t *result, bool *plain)
 {
+	const struct timespec moment = {0, 1000000};
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
 
 	for (;;) {
 		struct pollfd p = {.events = POLLIN};
-		enum hf_shake shake = HF_SHAKE_WAIT;
+		enum hf_shake shake = HF_SHAKE_AGAIN; /* another has the turn */
 		int flushed;
 
 		if (hf_wait_in_vain(slot, wait, &fd))
@@ -81,7 +85,7 @@ static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wai
 				errno = EAGAIN;
 				return false;
 			}
-			if (!hf_resume_wait(slot, atomic_load(&hf_resume_of(slot)->send_limit)))
+			if (!hf_resume_wait(slot, hf_resume_send_limit(slot)))
 				return false;
 			continue;
 		}
@@ -116,7 +120,9 @@ static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wai
 			return false;
 		}
 		p.fd = fd;
-		if (hf_real.poll(&p, 1, 50) < 0)
+		if (hf_shake_unsleeping(wrap, shake))
+			hf_sys_nanosleep(&moment, NULL);
+		else if (hf_real.poll(&p, 1, 50) < 0)
 			return false;
 	}
 }
@@ -183,6 +189,7 @@ static ssize_t send_copied(struct hf_slot *slot, int out, int in, off_t *at, siz
 ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_t size, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_tx_plan plan;
 	struct stat st;
 	off_t from = at != NULL ? *at : (off_t)hf_sys3(SYS_lseek, in, 0, SEEK_CUR);
 	ssize_t result = -1, done = 0;
@@ -196,7 +203,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 	if (!begin(slot, out, &result, plain))
 		return result;
 	while ((size_t)done < size) {
-		long room = open_frame(wrap, out, size - (size_t)done);
+		long room = open_frame(wrap, out, size - (size_t)done, &plan);
 
 		if (room <= 0) {
 			if (done == 0)
@@ -206,7 +213,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 		result = hf_real.sendfile(out, in, at, (size_t)room);
 		if (result <= 0)
 			break;
-		passed(wrap, result);
+		passed(wrap, &plan, result);
 		done += result;
 		if (result < room)
 			break;
@@ -221,6 +228,7 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct pollfd p = {.fd = in, .events = POLLIN};
+	struct hf_tx_plan plan;
 	struct stat st;
 	int there = 0;
 	ssize_t result;
@@ -244,10 +252,10 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 		size = (size_t)there;
 	if (!begin(slot, out, &result, plain))
 		return result;
-	room = open_frame(wrap, out, size);
+	room = open_frame(wrap, out, size, &plan);
 	if (room > 0) {
 		result = hf_real.splice(in, in_at, out, NULL, (size_t)room, flags);
-		passed(wrap, result);
+		passed(wrap, &plan, result);
 	} else {
 		errno = (int)-room;
 		result = -1;
@@ -279,7 +287,7 @@ static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_a
 	ssize_t got;
 
 	do {
-		size_t most = hf_rx_open(&wrap->rx) < size - done ? hf_rx_open(&wrap->rx) : size - done;
+		size_t open = hf_rx_open(&wrap->rx), most = open < size - done ? open : size - done;
 
 		got = hf_real.splice(in, NULL, out, out_at, most, done > 0 ? flags | NONBLOCK : flags);
 		if (got <= 0)

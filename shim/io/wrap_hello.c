@@ -418,7 +418,13 @@ enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me)
 	case HF_PHASE_ON:
 		return HF_SHAKE_ON;
 	case HF_PHASE_BROKEN:
-		return HF_SHAKE_BROKEN;
+		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) != HF_PHASE_BROKEN)
+			return HF_SHAKE_BROKEN;
+		/* Given up: then it has a fate.  Else no library has left it so, and nobody would ever go on with it.
+		 */
+		if (hf_wrap_fate(slot) == 0)
+			hf_wrap_fail(slot, EPROTO);
+		return HF_SHAKE_FAILED;
 	default:
 		atomic_store(&slot->wrap, NULL); /* another process has found it out */
 		return HF_SHAKE_PLAIN;

@@ -26,6 +26,14 @@ enum hf_shake {
 /* One step of the handshake; the rx turn must be ours. */
 enum hf_shake hf_wrap_shake(struct hf_slot *slot, int fd, uint32_t me);
 
+/* After that step, whether poll(2) would find what has come of the handshake already, or the program's SHUT_RD, and not
+ * sleep. */
+static inline bool hf_shake_unsleeping(struct hf_wrap *wrap, enum hf_shake shake)
+{
+	return atomic_load(&wrap->phase) != HF_PHASE_ON &&
+	       (shake == HF_SHAKE_AGAIN || (shake == HF_SHAKE_WAIT && atomic_load(&wrap->shut_read) != 0));
+}
+
 /* Client: the HELLO, once. */
 int hf_wrap_say_hello(struct hf_slot *slot, int fd);
 
@@ -89,6 +97,12 @@ static inline void hf_books_close(_Atomic uint8_t *open)
 	atomic_signal_fence(memory_order_seq_cst);
 	atomic_store_explicit(open, 0, memory_order_relaxed);
 }
+
+/*
+ * Plan for N program bytes, of the queue or of the program's own memory: into PLAN, to be acted upon, and into the
+ * arena, for whoever finds the turn left behind.  Returns where the owed bytes stand.  The tx turn must be ours.
+ */
+const uint8_t *hf_wrap_plan(struct hf_wrap *wrap, size_t n, bool of_queue, struct hf_tx_plan *plan);
 
 /* The kernel took TOOK bytes of PLAN: written down; how many of them were program bytes. The tx turn must be ours. */
 size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t took);

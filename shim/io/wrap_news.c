@@ -25,6 +25,8 @@ static bool proof_holds(struct hf_wrap *wrap, const struct hf_rx_news *news)
 {
 	uint8_t expected[HF_CHECK_SIZE];
 
+	if (hf_runtime.key.size == 0)
+		return false; /* none was due */
 	hf_proof_make(expected, &hf_runtime.key, wrap->peer.nonce, wrap->nonce);
 	return hf_check_equal(expected, news->proof_bytes);
 }
@@ -95,6 +97,7 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 	uint8_t *scratch = wrap->rx_scratch;
 	struct hf_rx_news news;
 	int waiting = 0;
+	uint32_t due;
 	char byte;
 	long got;
 
@@ -116,8 +119,9 @@ int hf_wrap_swallow(struct hf_slot *slot, int fd)
 				return 0;
 			return got == -EAGAIN ? 0 : got < 0 ? (int)got : 1;
 		}
-		wrap->rx_scratched = (uint32_t)hf_rx_overhead(&wrap->rx);
-		got = receive_control(fd, scratch, wrap->rx_scratched);
+		due = (uint32_t)hf_rx_overhead(&wrap->rx);
+		wrap->rx_scratched = due;
+		got = receive_control(fd, scratch, due);
 		/* Behind the peer's FIN its beats go on: unread at close() they would be answered by a reset. */
 		if (got <= 0 && wrap->rx.fin)
 			return 1;

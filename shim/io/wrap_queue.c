@@ -41,32 +41,61 @@ static void queue_done(struct hf_slot *slot)
 		hf_arena_queue_drop(atomic_load(&slot->conn) - 1, queue, true);
 }
 
+/* What of the queue has yet to go, from FLUSHED to QUEUED.  False: no library has written these numbers. */
+static bool queue_ends(const struct hf_wrap *wrap, uint32_t *flushed, uint32_t *queued)
+{
+	*flushed = hf_once(wrap->flushed);
+	*queued = hf_once(wrap->queued);
+	return *flushed <= *queued && *queued <= HF_QUEUE_SIZE;
+}
+
 size_t hf_wrap_queue(struct hf_slot *slot, const struct iovec *iov, size_t count)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t *queue = queue_of(slot);
+	uint32_t flushed, queued;
 	size_t put = 0;
 
 	if (queue == NULL || wrap == NULL)
 		return 0;
+	if (!queue_ends(wrap, &flushed, &queued)) {
+		hf_wrap_fail(slot, EPROTO);
+		return 0;
+	}
 	hf_books_open(&wrap->tx_books_open);
-	if (wrap->flushed > 0) {
-		memmove(queue, queue + wrap->flushed, wrap->queued - wrap->flushed);
-		wrap->queued -= wrap->flushed;
+	if (flushed > 0) {
+		queued -= flushed;
+		memmove(queue, queue + flushed, queued);
+		wrap->queued = queued;
 		wrap->flushed = 0;
 	}
-	for (size_t i = 0; i < count && wrap->queued < HF_QUEUE_SIZE; i++) {
-		size_t n = HF_QUEUE_SIZE - wrap->queued;
+	for (size_t i = 0; i < count && queued < HF_QUEUE_SIZE; i++) {
+		size_t n = HF_QUEUE_SIZE - queued;
 
 		if (n > iov[i].iov_len)
 			n = iov[i].iov_len;
-		if (!hf_copy_in(queue + wrap->queued, iov[i].iov_base, n))
+		if (!hf_copy_in(queue + queued, iov[i].iov_base, n))
 			break;
-		wrap->queued += (uint32_t)n;
+		queued += (uint32_t)n;
+		wrap->queued = queued;
 		put += n;
 	}
 	hf_books_close(&wrap->tx_books_open);
 	return put;
+}
+
+const uint8_t *hf_wrap_plan(struct hf_wrap *wrap, size_t n, bool of_queue, struct hf_tx_plan *plan)
+{
+	const uint8_t *owed;
+	size_t size;
+
+	hf_tx_plan(&wrap->tx, n, plan);
+	owed = hf_tx_owed(&wrap->tx, &size);
+	if (size < plan->owed)
+		plan->owed = size;
+	wrap->plan = *plan;
+	wrap->plan_of_queue = of_queue;
+	return owed;
 }
 
 size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t took)
@@ -86,8 +115,9 @@ size_t hf_wrap_sent(struct hf_wrap *wrap, const struct hf_tx_plan *plan, size_t 
 static size_t resend(struct hf_slot *slot, const struct hf_wrap *wrap, uint8_t **from)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
+	const struct hf_ring ring = hf_resume_ring(resume);
 	const uint8_t *kept = NULL;
-	size_t left = hf_ring_at(&resume->ring, resume->memory, wrap->tx.sent, &kept);
+	size_t left = hf_ring_at(&ring, resume->memory, hf_once(wrap->tx.sent), &kept);
 
 	*from = (uint8_t *)(uintptr_t)kept;
 	return left;
@@ -96,18 +126,26 @@ static size_t resend(struct hf_slot *slot, const struct hf_wrap *wrap, uint8_t *
 /* One send of owed bytes and, while framed, as much of the queue as the plan takes. */
 static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool framed)
 {
-	size_t left = wrap->queued - wrap->flushed, bytes;
-	struct hf_tx_plan *plan = &wrap->plan;
+	struct hf_tx_plan plan;
 	struct iovec iov[4];
 	struct msghdr msg = {.msg_iov = iov};
 	bool again = framed && hf_resume_backlog(slot, wrap) > 0;
-	uint8_t *from = left > 0 && !again ? queue_of(slot) : NULL;
+	const uint8_t *owed;
+	uint32_t flushed, queued;
+	size_t left, bytes;
+	uint8_t *from;
 	long sent;
 
+	if (!queue_ends(wrap, &flushed, &queued)) {
+		hf_wrap_fail(slot, EPROTO);
+		return -EPROTO;
+	}
+	left = queued - flushed;
+	from = left > 0 && !again ? queue_of(slot) : NULL;
 	if (left > 0 && !again && from == NULL)
 		return -ENOMEM;
 	if (from != NULL)
-		from += wrap->flushed;
+		from += flushed;
 	if (again)
 		left = resend(slot, wrap, &from);
 	else if (framed && hf_resume_of(slot) != NULL && left > hf_resume_room(slot, fd))
@@ -115,22 +153,18 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 	if (!framed) {
 		sent = hf_sys_sendto(fd, from, left, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (sent > 0)
-			wrap->flushed += (uint32_t)sent;
+			wrap->flushed = flushed + (uint32_t)sent;
 		return sent < 0 ? (int)sent : 1;
 	}
-	hf_tx_plan(&wrap->tx, left, plan);
-	wrap->plan_of_queue = !again;
-	if (plan->owed > 0) {
-		size_t size;
-
-		iov[msg.msg_iovlen++] = (struct iovec){(void *)hf_tx_owed(&wrap->tx, &size), plan->owed};
-	}
-	if (plan->first > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from, plan->first};
-	if (plan->header)
-		iov[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
-	if (plan->second > 0)
-		iov[msg.msg_iovlen++] = (struct iovec){from + plan->first, plan->second};
+	owed = hf_wrap_plan(wrap, left, !again, &plan);
+	if (plan.owed > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)owed, plan.owed};
+	if (plan.first > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from, plan.first};
+	if (plan.header)
+		iov[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+	if (plan.second > 0)
+		iov[msg.msg_iovlen++] = (struct iovec){from + plan.first, plan.second};
 	if (msg.msg_iovlen == 0)
 		return -EAGAIN;
 	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
@@ -146,7 +180,7 @@ static int flush_step(struct hf_slot *slot, struct hf_wrap *wrap, int fd, bool f
 	}
 	if (sent < 0)
 		return (int)sent;
-	bytes = hf_wrap_sent(wrap, plan, (size_t)sent);
+	bytes = hf_wrap_sent(wrap, &plan, (size_t)sent);
 	if (!again && hf_resume_of(slot) != NULL)
 		hf_resume_keep(slot, &(struct iovec){from, bytes}, 1, 0, bytes);
 	return 1;
@@ -206,9 +240,9 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 
 		if (framed)
 			(void)hf_tx_owed(&wrap->tx, &owed);
-		if (hf_resume_broken(wrap))
+		if (framed && hf_resume_broken(wrap))
 			return 0;
-		if (owed == 0 && wrap->queued == wrap->flushed && hf_resume_backlog(slot, wrap) == 0) {
+		if (owed == 0 && wrap->queued == wrap->flushed && (!framed || hf_resume_backlog(slot, wrap) == 0)) {
 			give_edge(wrap, fd);
 			if (atomic_load_explicit(&slot->queue, memory_order_relaxed) != NULL)
 				queue_done(slot);

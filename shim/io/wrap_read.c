@@ -59,12 +59,13 @@ static ssize_t fate_of(struct hf_slot *slot, size_t done)
 
 /*
  * One call of the kernel's: protocol bytes into rx_scratch, program bytes into the program's buffer.  Into one piece of
- * the program's buffer, unless all that is wanted belongs to the open frame.  *ASKED: how many bytes were asked for.
+ * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *ASKED: how
+ * many bytes were asked for.
  */
-static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, struct iovec *iov, size_t *pieces,
-		       size_t *asked)
+static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead, struct iovec *iov,
+		       size_t *pieces, size_t *asked)
 {
-	size_t overhead = hf_rx_overhead(&wrap->rx), left = want->total - want->done, bytes, n = 0;
+	size_t left = want->total - want->done, bytes, n = 0;
 	bool whole = hf_rx_open(&wrap->rx) >= left;
 	struct msghdr msg = {.msg_iov = iov};
 
@@ -188,7 +189,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
-		got = receive(wrap, fd, want, next_flags(want), iov, &pieces, &asked);
+		got = receive(wrap, fd, want, next_flags(want), overhead, iov, &pieces, &asked);
 		if (got < 0) {
 			if (hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
 				return broke(want);
@@ -289,8 +290,9 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		}
 		if (ready > 0)
 			break;
-		if (hf_resume_broken(wrap))
-			return broke(want);
+		/* The peer's end had come before the path went: there is no more to wait for. */
+		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
+			return at_end(wrap) ? end_of(wrap, 0) : broke(want);
 		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
 		if (want->limit != 0 && !wait_for_more(fd, want))
 			return -1;
@@ -456,8 +458,10 @@ static void lower(struct hf_wrap *wrap, int fd)
 /* The path is gone; no turn is in hand.  False: not to be waited for any longer, and errno says why. */
 static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, ssize_t *result)
 {
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_wait wait;
 	bool on;
+	int error;
 
 	*result = -1;
 	if (hf_nonblocking(fd, want->flags)) {
@@ -467,7 +471,10 @@ static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, s
 	hf_wait_begin(slot, &wait);
 	on = hf_resume_wait(slot, want->limit) && !hf_wait_in_vain(slot, &wait, &fd);
 	hf_wait_end(slot, &wait);
-	return on;
+	if (!on || (error = hf_wrap_fate(slot)) == 0 || (wrap != NULL && at_end(wrap)) || hf_resume_inbox(slot) != 0)
+		return on;
+	errno = error; /* ended, and nothing is left to be read */
+	return false;
 }
 
 /* The rx turn is ours. */

@@ -45,7 +45,8 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 static bool catch_up_rx(struct hf_slot *slot, int fd, size_t taken)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t known = wrap->rx_scratched < sizeof(wrap->rx_scratch) ? wrap->rx_scratched : sizeof(wrap->rx_scratch);
+	size_t scratched = hf_once(wrap->rx_scratched),
+	       known = scratched < sizeof(wrap->rx_scratch) ? scratched : sizeof(wrap->rx_scratch);
 	uint8_t scratch[HF_RX_OVERHEAD_MOST];
 	struct hf_rx rx = wrap->rx;
 	struct hf_rx_news news;
@@ -97,7 +98,7 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct hf_tx_plan *plan = &wrap->plan;
+	const struct hf_tx_plan plan = wrap->plan;
 	struct hf_tcp_info info;
 	int waiting = 0;
 	uint64_t given;
@@ -111,13 +112,13 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
 		return false;
 	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
-	if (given > plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second)
+	if (given > plan.owed + plan.first + (plan.header ? HF_HEADER_SIZE : 0) + plan.second)
 		return false;
 	if (given == 0)
 		return true;
 	hf_books_open(&wrap->tx_books_open);
 	wrap->tx_raw += given;
-	took = hf_tx_took(&wrap->tx, plan, (size_t)given);
+	took = hf_tx_took(&wrap->tx, &plan, (size_t)given);
 	if (wrap->plan_of_queue)
 		wrap->flushed += (uint32_t)took;
 	hf_books_close(&wrap->tx_books_open);

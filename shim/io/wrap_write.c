@@ -31,17 +31,20 @@ bool hf_may_write(const struct hf_wrap *wrap)
 	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
 }
 
-/* A small write copied behind its header: one piece is quicker for the kernel than two (measured). */
+/* A small write copied behind its header: one piece is quicker for the kernel than two (measured).  0: not to be done
+ * so. */
 static ssize_t send_small(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint8_t buf[HF_HEADER_SIZE + SMALL];
 	size_t at = HF_HEADER_SIZE;
+	struct hf_tx_plan plan;
 	ssize_t sent;
 
-	hf_tx_plan(&wrap->tx, total, &wrap->plan);
-	wrap->plan_of_queue = false;
-	memcpy(buf, wrap->plan.head, HF_HEADER_SIZE);
+	(void)hf_wrap_plan(wrap, total, false, &plan);
+	if (!plan.header || plan.owed > 0 || plan.second != total)
+		return 0; /* changed by another process at this very moment */
+	memcpy(buf, plan.head, HF_HEADER_SIZE);
 	for (size_t i = 0; i < count; i++) {
 		if (iov[i].iov_len != 0) /* NULL may stand beside it */
 			memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
@@ -53,7 +56,7 @@ static ssize_t send_small(struct hf_slot *slot, int fd, const struct iovec *iov,
 		sent = hf_real.send(fd, buf, at, flags);
 	if (sent > HF_HEADER_SIZE && hf_unlikely(hf_resume_of(slot) != NULL))
 		hf_resume_keep(slot, &(struct iovec){buf, at}, 1, HF_HEADER_SIZE, (size_t)sent - HF_HEADER_SIZE);
-	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &wrap->plan, (size_t)sent);
+	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &plan, (size_t)sent);
 }
 
 /* One call of the kernel's. *SHORT: it took less than it was given. */
@@ -62,22 +65,26 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 {
 	struct iovec out[MOST_IOV + 4], body[MOST_IOV];
 	struct msghdr msg = {.msg_iov = out};
-	struct hf_tx_plan *plan = &wrap->plan;
-	size_t bytes, n, size, total;
+	struct hf_tx_plan plan;
+	const uint8_t *owed;
+	size_t bytes, n, total;
 	ssize_t sent;
 
 	n = hf_iov_slice(iov, count, done, left, body, MOST_IOV, &bytes);
-	hf_tx_plan(&wrap->tx, bytes, plan);
-	wrap->plan_of_queue = false;
-	total = plan->owed + plan->first + (plan->header ? HF_HEADER_SIZE : 0) + plan->second;
-	if (plan->owed > 0)
-		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)hf_tx_owed(&wrap->tx, &size), plan->owed};
-	if (plan->first > 0)
-		msg.msg_iovlen += hf_iov_slice(body, n, 0, plan->first, out + msg.msg_iovlen, MOST_IOV, &bytes);
-	if (plan->header)
-		out[msg.msg_iovlen++] = (struct iovec){plan->head, HF_HEADER_SIZE};
-	if (plan->second > 0)
-		msg.msg_iovlen += hf_iov_slice(body, n, plan->first, plan->second, out + msg.msg_iovlen,
+	owed = hf_wrap_plan(wrap, bytes, false, &plan);
+	total = plan.owed + plan.first + (plan.header ? HF_HEADER_SIZE : 0) + plan.second;
+	if (total == 0) {
+		errno = EPROTO; /* our direction has ended, and who may write has looked a moment ago */
+		return -1;
+	}
+	if (plan.owed > 0)
+		out[msg.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)owed, plan.owed};
+	if (plan.first > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, 0, plan.first, out + msg.msg_iovlen, MOST_IOV, &bytes);
+	if (plan.header)
+		out[msg.msg_iovlen++] = (struct iovec){plan.head, HF_HEADER_SIZE};
+	if (plan.second > 0)
+		msg.msg_iovlen += hf_iov_slice(body, n, plan.first, plan.second, out + msg.msg_iovlen,
 					       MOST_IOV + 3 - msg.msg_iovlen, &bytes);
 	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
 		sent = hf_confined_send(fd, out, msg.msg_iovlen, flags, &total);
@@ -86,7 +93,7 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 	if (sent < 0)
 		return sent;
 	*is_short = (size_t)sent < total;
-	return (ssize_t)hf_wrap_sent(wrap, plan, (size_t)sent);
+	return (ssize_t)hf_wrap_sent(wrap, &plan, (size_t)sent);
 }
 
 /* What waited for the handshake goes first. 1: gone; 0: not yet (non-blocking); -1: errno. */
@@ -106,6 +113,12 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 			break;
 		if (hf_nonblocking(fd, flags))
 			return 0;
+		if (hf_resume_broken(wrap))
+			(void)hf_resume_wait(slot, 0);
+		if (hf_wrap_fate(slot) != 0) {
+			errno = hf_wrap_fate(slot);
+			return -1;
+		}
 		if (hf_real.poll(&p, 1, -1) < 0)
 			return -1;
 	}
@@ -185,7 +198,7 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 	if (wrap != NULL)
 		atomic_store(&wrap->spoken, 1);
 	for (;;) {
-		enum hf_shake shake = HF_SHAKE_WAIT;
+		enum hf_shake shake = HF_SHAKE_AGAIN; /* another has the turn */
 		struct pollfd p = {.events = POLLIN};
 		bool room = false;
 
@@ -245,7 +258,7 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 			return false;
 		}
 		p.fd = fd;
-		if (shake == HF_SHAKE_AGAIN)
+		if (hf_shake_unsleeping(wrap, shake))
 			hf_sys_nanosleep(&moment, NULL);
 		else if (hf_real.poll(&p, 1, 50) < 0)
 			return false;
@@ -266,7 +279,7 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 	}
 	hf_turn_end(&wrap->tx_turn);
 	hf_wait_begin(slot, &wait);
-	on = hf_resume_wait(slot, atomic_load(&hf_resume_of(slot)->send_limit));
+	on = hf_resume_wait(slot, hf_resume_send_limit(slot));
 	(void)hf_wrap_take_tx(slot, fd, me, -1);
 	hf_wait_end(slot, &wait);
 	return on ? 1 : -1;
@@ -279,10 +292,12 @@ static int wait_broken(struct hf_slot *slot, int fd, uint32_t me, int flags)
 static bool keeps(struct hf_slot *slot, size_t total)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
+	struct hf_ring ring;
 
 	if (hf_likely(resume == NULL || !atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
 		return resume != NULL;
-	return hf_ring_room(&resume->ring) >= total;
+	ring = hf_resume_ring(resume);
+	return hf_ring_room(&ring) >= total;
 }
 
 /* A SIGPIPE that is none (a path that broke) must not come; in a sandbox nobody waits for another path. */

@@ -73,11 +73,15 @@ struct hf_slot {
 	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
 	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
 	_Atomic(struct hf_resume *) room;   /* and before that is known, what a child was forked with; NULL: none was */
-	_Atomic uint32_t link;     /* how often it had moved to another socket when our descriptors were last its own */
-	_Atomic int offer;         /* server: the connection a RESUME came on, plus one; 0: none */
-	uint64_t stale_since;      /* ms: the watchdog's, since when it has been behind; 0: it is not */
-	_Atomic uint8_t stirring;  /* counted in hf_resume_count */
-	_Atomic uint8_t has_inbox; /* counted in hf_resume_inboxes */
+	_Atomic uint32_t link; /* how often it had moved to another socket when our descriptors were last its own */
+	_Atomic int offer;     /* server: the connection a RESUME came on, plus one; 0: none */
+	/* Where what a connection that broke had brought is: a mapping of HF_AREA_SIZE that all who share the memory
+	 * have, NULL: nobody has been forked; or one of this process's own, of inbox_size, then it is there. */
+	_Atomic(uint8_t *) area, inbox;
+	size_t inbox_size;
+	uint64_t stale_since;                   /* ms: the watchdog's, since when it has been behind; 0: it is not */
+	_Atomic uint8_t stirring;               /* counted in hf_resume_count */
+	_Atomic uint8_t has_inbox;              /* counted in hf_resume_inboxes */
 	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
 	_Atomic uint32_t conn;                  /* its number in the arena, plus one; 0: none */
 	_Atomic uint8_t let_go;                 /* it no longer holds it there: enum hf_left, plus one */
@@ -117,7 +121,9 @@ struct hf_slot {
 	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
 	uint64_t dying_since; /* ms */
 	uint32_t view;        /* its place among the views, plus one (state/view.h); 0: none */
-	uint32_t index;       /* its own number; constant */
+	int offered;    /* while it leads: the connection a RESUME came on, and is to prove itself, plus one; 0: none */
+	int listener;   /* and one of ours, where the program has none any more, plus one; 0: none */
+	uint32_t index; /* its own number; constant */
 };
 
 /* A slot in stage IDLE with one reference, or NULL when there is no memory or no room. */

@@ -11,7 +11,32 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence)
+/* What the peer has said of itself, out of memory that others may be writing to: with an end, whatever stands there. */
+struct words {
+	char prog[HF_PROG_SIZE + 1], host[HF_HOST_SIZE + 1], info[HF_INFO_SIZE + 1];
+};
+
+static const char *copy(char *to, const char *from, size_t size)
+{
+	memcpy(to, from, size);
+	to[size - 1] = '\0';
+	return to;
+}
+
+static void fill_peer(struct hf_event *event, const struct hf_hello *peer, struct words *words)
+{
+	event->peer_prog = copy(words->prog, peer->prog, sizeof(words->prog));
+	event->peer_pid = peer->pid;
+	event->peer_host = copy(words->host, peer->host, sizeof(words->host));
+	event->peer_info = copy(words->info, peer->info, sizeof(words->info));
+	if (words->host[0] == '\0')
+		event->peer_host = NULL;
+	if (words->info[0] == '\0')
+		event->peer_info = NULL;
+}
+
+/* WORDS must live as long as EVENT. */
+static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence, struct words *words)
 {
 	int queued = 0;
 
@@ -24,14 +49,8 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	memcpy(&event->local, &slot->local, sizeof(slot->local));
 	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
 	/* Believed only once the handshake is over. */
-	if (hf_wrap_of(slot) != NULL && atomic_load(&hf_wrap_of(slot)->phase) == HF_PHASE_ON) {
-		const struct hf_wrap *wrap = hf_wrap_of(slot);
-
-		event->peer_prog = wrap->peer.prog;
-		event->peer_pid = wrap->peer.pid;
-		event->peer_host = wrap->peer.host[0] != '\0' ? wrap->peer.host : NULL;
-		event->peer_info = wrap->peer.info[0] != '\0' ? wrap->peer.info : NULL;
-	}
+	if (hf_wrap_of(slot) != NULL && atomic_load(&hf_wrap_of(slot)->phase) == HF_PHASE_ON)
+		fill_peer(event, &hf_wrap_of(slot)->peer, words);
 	if (evidence == NULL || evidence->state == HF_TCP_SYN_SENT)
 		return;
 	event->rtt_us = evidence->rtt_us;
@@ -71,6 +90,7 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 	for (uint32_t left = ruling->events; left != 0; left &= left - 1) {
 		enum hf_event_kind kind = (enum hf_event_kind)__builtin_ctz(left);
 		struct hf_event event;
+		struct words words;
 
 		if (!hf_report_wanted(kind))
 			continue;
@@ -79,7 +99,7 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 		hf_event_init(&event, kind);
 		if (!once(kind, ruling) && !hf_rate_allow(&slot->rate, now, &event.suppressed))
 			continue;
-		fill(&event, slot, evidence);
+		fill(&event, slot, evidence, &words);
 		event.silent_ms = (int64_t)ruling->silent;
 		fill_action(&event, ruling);
 		hf_report(&event);
@@ -89,11 +109,12 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence)
 {
 	struct hf_event event;
+	struct words words;
 
 	if (!hf_report_wanted(kind))
 		return;
 	hf_event_init(&event, kind);
-	fill(&event, slot, evidence);
+	fill(&event, slot, evidence, &words);
 	hf_report(&event);
 }
 
@@ -127,6 +148,7 @@ void hf_tell_failed(struct hf_slot *slot, int fd, int error)
 {
 	struct hf_evidence evidence;
 	struct hf_event event;
+	struct words words;
 	const char *why = why_failed(slot);
 
 	if (why == NULL && error != EPROTO)
@@ -136,7 +158,7 @@ void hf_tell_failed(struct hf_slot *slot, int fd, int error)
 	if (slot->local.any.sa_family == 0)
 		hf_socket_names(slot, fd);
 	hf_event_init(&event, why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT);
-	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
+	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL, &words);
 	event.detail = why;
 	hf_report(&event);
 }
@@ -145,13 +167,14 @@ void hf_tell_reset(struct hf_slot *slot, int fd)
 {
 	struct hf_event event;
 	struct hf_evidence evidence;
+	struct words words;
 
 	/* Only of connections that lived past the grace: their addresses are known, and short ones are none of ours. */
 	if (!hf_report_wanted(HF_EV_DEAD) || atomic_load(&slot->tuned) == 0 ||
 	    atomic_exchange(&slot->told_reset, 1) != 0)
 		return;
 	hf_event_init(&event, HF_EV_DEAD);
-	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
+	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL, &words);
 	event.reason = HF_WHY_RESET;
 	hf_report(&event);
 }
@@ -169,13 +192,14 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 	const struct hf_resume *resume = hf_resume_of(slot);
 	uint64_t until = resume != NULL ? resume->until : hf_redial_until(slot);
 	struct hf_event event;
+	struct words words;
 
 	hf_publish_event(slot, kind, reason, resume != NULL ? resume->broken_at : hf_redial_since(slot),
 			 kind == HF_EV_BROKEN ? until : 0);
 	if (!hf_report_wanted(kind))
 		return;
 	hf_event_init(&event, kind);
-	fill(&event, slot, NULL);
+	fill(&event, slot, NULL, &words);
 	event.unread = (int64_t)hf_resume_inbox(slot);
 	if (kind == HF_EV_BROKEN)
 		event.reason = reason;

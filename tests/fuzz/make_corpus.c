@@ -3,6 +3,7 @@
 #include "core/frame.h"
 #include "core/hello.h"
 #include "core/resume.h"
+#include "make_wrap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,5 +121,7 @@ int main(int argc, char **argv)
 	frames();
 	hellos();
 	resumes();
+	for (size_t i = 0; i < sizeof wraps / sizeof wraps[0]; i++)
+		put("fuzz_wrap", wraps[i].name, wraps[i].bytes[0], wraps[i].bytes + 1, wraps[i].size - 1);
 	return 0;
 }

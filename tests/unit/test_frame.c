@@ -457,6 +457,55 @@ static void recovered(void **state)
 	assert_int_equal(hf_rx_open(&rx), 5);
 }
 
+/* States that another process of the family has written to: allocated exactly, for the sanitizer. */
+static void hostile_receiver(void **state)
+{
+	static const uint32_t payloads[] = {0, 1, 7, 8, 63, 64, 65, 1000, 0x7fffffff, 0xfffffff8, 0xffffffff};
+
+	(void)state;
+	for (unsigned type = 0; type < 256; type = type == 7 ? 255 : type + 1)
+		for (unsigned have = 0; have < 256; have++)
+			for (size_t i = 0; i < sizeof payloads / sizeof payloads[0]; i++) {
+				struct hf_rx *rx = calloc(1, sizeof *rx);
+				uint8_t *buf = malloc(100);
+				struct hf_rx_news news;
+
+				assert_true(rx && buf);
+				memset(buf, 1, 100);
+				rx->type = (uint8_t)type;
+				rx->have = (uint8_t)have;
+				rx->payload = payloads[i];
+				assert_true(hf_rx_overhead(rx) <= HF_RX_OVERHEAD_MOST);
+				assert_true(hf_rx_squeeze(rx, buf, 100, &news) <= 100);
+				free(buf);
+				free(rx);
+			}
+}
+
+static void hostile_sender(void **state)
+{
+	(void)state;
+	for (unsigned have = 0; have < 256; have++)
+		for (unsigned size = 0; size < 256; size++) {
+			struct hf_tx *tx = calloc(1, sizeof *tx);
+			struct hf_tx_plan plan;
+			const uint8_t *owed;
+			size_t n;
+
+			assert_non_null(tx);
+			tx->owed_have = (uint8_t)have;
+			tx->owed_size = (uint8_t)size;
+			tx->open = 0xffffffff - size;
+			owed = hf_tx_owed(tx, &n);
+			assert_true(owed >= tx->owed && n <= sizeof tx->owed && owed + n <= tx->owed + sizeof tx->owed);
+			assert_true(n == 0 || n == size - have);
+			hf_tx_plan(tx, 1000, &plan);
+			assert_true(plan.owed == n && plan.first + plan.second <= 1000);
+			hf_tx_paid(tx, 1000);
+			free(tx);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +524,8 @@ int main(void)
 		cmocka_unit_test(plan_partial),
 		cmocka_unit_test(plan_big),
 		cmocka_unit_test(control),
+		cmocka_unit_test(hostile_receiver),
+		cmocka_unit_test(hostile_sender),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

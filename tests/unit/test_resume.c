@@ -8,6 +8,8 @@
 #include "core/bytes.h"
 #include "core/resume.h"
 
+#include <stdlib.h>
+
 static uint8_t byte_at(uint64_t n)
 {
 	return (uint8_t)(n * 7 + (n >> 8));
@@ -390,6 +392,33 @@ static void called_by_a_resume_only(void **state)
 	assert_false(hf_resume_called((const uint8_t *)"GET / HTTP/1.1\r\nHost: example.org\r\n", 35, name));
 }
 
+/* Numbers that no library has written, around memory that is what it is. */
+static void hostile_ring(void **state)
+{
+	static const uint64_t numbers[] = {0, 1, 7, 8, 9, 1000, UINT64_MAX / 2, UINT64_MAX - 8, UINT64_MAX};
+	enum { N = sizeof(numbers) / sizeof(numbers[0]), SIZE = 8 };
+
+	(void)state;
+	for (int start = 0; start < N; start++)
+		for (int end = 0; end < N; end++)
+			for (int base = 0; base < N; base++) {
+				struct hf_ring ring = {numbers[start], numbers[end], numbers[base], SIZE,
+						       false,          false,        false};
+				uint8_t *memory = calloc(1, SIZE);
+				const uint8_t *at = memory;
+				size_t n;
+
+				assert_non_null(memory);
+				assert_true(hf_ring_room(&ring) <= SIZE);
+				for (int i = 0; i < N; i++) {
+					n = hf_ring_at(&ring, memory, numbers[i], &at);
+					assert_true(at >= memory && at + n <= memory + SIZE);
+				}
+				hf_ring_put(&ring, memory, "0123456789", 10);
+				free(memory);
+			}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,6 +435,7 @@ int main(void)
 		cmocka_unit_test(every_session),
 		cmocka_unit_test(keys_known),
 		cmocka_unit_test(called_by_a_resume_only),
+		cmocka_unit_test(hostile_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -291,6 +291,19 @@ static void stalled(void **state)
 	assert_false(hf_session_stalled(&session, 60000));
 }
 
+/* A number that no library has written. */
+static void hostile_state(void **state)
+{
+	struct hf_session session;
+	struct hf_beat beat;
+
+	(void)state;
+	hf_session_init(&session, 1000, 5000, 5000, 15000, 1);
+	session.state = (enum hf_session_state)0x7fffffff;
+	hf_session_beat_make(&session, 2000000, 0, 0, 0, &beat);
+	assert_int_equal(beat.state, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,6 +316,7 @@ int main(void)
 		cmocka_unit_test(hung_on_a_path_that_loses),
 		cmocka_unit_test(arrivals),
 		cmocka_unit_test(stalled),
+		cmocka_unit_test(hostile_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
