@@ -174,6 +174,9 @@ bool hf_wrap_keep(struct hf_slot *slot, uint64_t now);
  * Waits for its first bytes as long as the accepting side waits for a HELLO. */
 bool hf_wrap_greeted(int fd);
 
+/* No watchdog of this process can look at SLOT: the peer must not wait for beats. */
+void hf_wrap_unwatched(struct hf_slot *slot);
+
 /* connect(2) has succeeded: say HELLO. errno preserved. */
 void hf_wrap_connected(struct hf_slot *slot, int fd);
 

@@ -91,6 +91,7 @@ static void without_thread(struct hf_slot *slot)
 
 	hf_socket_tune(slot, fd);
 	hf_unbound(slot, fd);
+	hf_wrap_unwatched(slot);
 }
 
 static void start(struct hf_slot *slot)
@@ -115,6 +116,7 @@ static void start(struct hf_slot *slot)
 	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
 	if (hf_thread_start(body) < 0) {
 		atomic_store(&watch.state, OFF);
+		hf_tell_alone();
 		if (slot != NULL)
 			without_thread(slot);
 		return;
@@ -138,6 +140,13 @@ void hf_watch_give(struct hf_slot *slot)
 		start(slot);
 	else if (atomic_exchange(&watch.dozing, 0) != 0 || hf_wrap_of(slot) != NULL)
 		ring();
+}
+
+bool hf_watch_able(void)
+{
+	if (atomic_load(&watch.state) == OFF)
+		start(NULL);
+	return atomic_load(&watch.state) != OFF || atomic_load(&watch.stop) != 0;
 }
 
 void hf_watch_poke(struct hf_slot *slot)
