@@ -7,12 +7,15 @@
  *   one     each byte in a segment of its own
  *   odd     pieces of 1 to 13 bytes
  *   head    around the headers of frames: pieces of 7, 1, 9, 3 bytes and some large ones
- *   merge   nothing goes on before a megabyte has come or nothing has for 50 ms; then all at once
+ *   merge   nothing goes on before nothing has come for 50 ms; then all at once
  *   mixed   now this, now that
  *   whole   as it comes
+ *   late    as it comes, but for the first, which wait 600 ms
+ *   hoard   it takes all there is, and passes on 80 kB/s
  *
- * An end of one direction is passed on, a reset too.  While FILE exists it takes what comes from either side and passes
- * nothing on: its own host answers for one that is gone.
+ * But for a hoard it has little room, so that it holds no more than is soon gone.  An end of one direction is passed
+ * on, a reset too.  While FILE exists it takes what comes from either side and passes nothing on: its own host answers
+ * for one that is gone.
  *
  * Lines: "listening", "joined N", "carried N there BYTES PIECES", "... back ...".
  */
@@ -25,7 +28,7 @@
 #include <stdbool.h>
 #include <sys/prctl.h>
 
-enum { ROOM = 1 << 20, QUIET_MS = 50, STYLES = 4 };
+enum { ROOM = 1 << 20, LITTLE = 32768, QUIET_MS = 50, STYLES = 4, SLICE = 4000, SLICE_MS = 50, LATE_MS = 600 };
 
 static const char *how, *swallow;
 static uint64_t seed;
@@ -56,6 +59,8 @@ static size_t piece_of(struct flow *flow, const char *style, size_t left)
 		size = 1 + draw(flow) % 13;
 	else if (!strcmp(style, "head"))
 		size = around[flow->pieces % (sizeof(around) / sizeof(around[0]))];
+	else if (!strcmp(style, "hoard"))
+		size = SLICE;
 	return size < left ? size : left;
 }
 
@@ -92,6 +97,8 @@ static bool pass_on(struct flow *flow, const unsigned char *data, size_t size, c
 		at += (size_t)n;
 		flow->bytes += (uint64_t)n;
 		flow->pieces++;
+		if (!strcmp(style, "hoard"))
+			nap_ms(SLICE_MS);
 	}
 	return true;
 }
@@ -112,7 +119,7 @@ static void *carry(void *arg)
 
 	while (well) {
 		const char *style = style_now(flow);
-		ssize_t got = gather(flow, buf, !strcmp(style, "merge"));
+		ssize_t got = gather(flow, buf, !strcmp(style, "merge") || !strcmp(style, "hoard"));
 
 		if (swallow && access(swallow, F_OK) == 0)
 			for (;;) /* whoever asks is told by our kernel that all is well */
@@ -122,6 +129,8 @@ static void *carry(void *arg)
 			shutdown(flow->to, SHUT_WR);
 			break;
 		}
+		if (!strcmp(style, "late") && flow->bytes == 0)
+			nap_ms(LATE_MS);
 		well = got > 0 && pass_on(flow, buf, (size_t)got, style);
 	}
 	if (!well) {
@@ -153,9 +162,20 @@ static void *join(void *arg)
 	return NULL;
 }
 
+static int new_socket(void)
+{
+	int little = LITTLE, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || !strcmp(how, "hoard"))
+		return fd;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &little, sizeof(little));
+	return fd;
+}
+
 static int dial(const struct sockaddr_in *server)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = new_socket();
 
 	if (fd >= 0 && connect(fd, (const struct sockaddr *)server, sizeof(*server)) == 0)
 		return fd;
@@ -190,7 +210,7 @@ static void start(unsigned number, int client, const struct sockaddr_in *server)
 int main(int argc, char **argv)
 {
 	struct sockaddr_in here = {.sin_family = AF_INET}, server = {.sin_family = AF_INET};
-	int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1, listener;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the lab */
 	signal(SIGPIPE, SIG_IGN);
@@ -203,6 +223,7 @@ int main(int argc, char **argv)
 	server.sin_port = htons((uint16_t)atoi(argv[4]));
 	how = argv[5];
 	swallow = argv[6];
+	listener = new_socket(); /* what it accepts has its room */
 	if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
 	    bind(listener, (struct sockaddr *)&here, sizeof(here)) || listen(listener, 64))
 		give_up("listen");
