@@ -142,6 +142,10 @@ check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -rea
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
+check-faults: ## the lab's faults once more, with those that take long (five minutes; SEED)
+	@$(MAKE) --no-print-directory programs
+	@HF_TEST_LIMIT=600 tests/run faults
+
 torture-programs: $(TORTURED)
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/torture TORTURE=1 $(BUILD)/torture/libholdfast.so
 
@@ -303,7 +307,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead bench-scale clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz matrix bench bench-instead bench-scale check-faults clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.
