@@ -26,7 +26,7 @@ FAULTS = {
     "stop": "the server's program is stopped",
     "kill": "the server's program is killed",
     "pause": "the client's program itself is stopped",
-    "bad": "a bad path: 80–120 ms, 5 % loss, reordered, doubled, damaged",
+    "bad": "a bad path: 80–120 ms, 3 % loss, reordered, doubled, damaged",
     "clock": "the client's clock is set, its machine slept an hour",
 }
 # Of these nobody should be told anything.
