@@ -105,10 +105,9 @@ static bool pass_on(struct flow *flow, const unsigned char *data, size_t size, c
 
 static void reset(int fd)
 {
-	const struct linger at_once = {1, 0};
+	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-	shutdown(fd, SHUT_RDWR); /* wakes the other direction's thread */
+	(void)connect(fd, &nobody, sizeof(nobody)); /* at once, and the other direction's thread wakes up */
 }
 
 static void *carry(void *arg)
