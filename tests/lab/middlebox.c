@@ -28,7 +28,7 @@
 #include <stdbool.h>
 #include <sys/prctl.h>
 
-enum { ROOM = 1 << 20, LITTLE = 32768, QUIET_MS = 50, STYLES = 4, SLICE = 4000, SLICE_MS = 50, LATE_MS = 600 };
+enum { ROOM = 1 << 20, LITTLE = 8192, QUIET_MS = 50, STYLES = 4, SLICE = 4000, SLICE_MS = 50, LATE_MS = 600 };
 
 static const char *how, *swallow;
 static uint64_t seed;
