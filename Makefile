@@ -143,6 +143,10 @@ check-%: ## run one suite: check-unit, check-model, -legacy, -tools, -diff, -rea
 	@$(MAKE) --no-print-directory programs
 	@tests/run $*
 
+check-faults: ## the lab's faults once more, with those that take long (five minutes; SEED)
+	@$(MAKE) --no-print-directory programs
+	@HF_TEST_LIMIT=600 tests/run faults
+
 torture-programs: $(TORTURED)
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/torture TORTURE=1 $(BUILD)/torture/libholdfast.so
 
@@ -161,6 +165,9 @@ soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGE
 	@$(MAKE) --no-print-directory programs
 	COUNT=$(SOAK_OUTAGES) tests/outages/outages.test
 	LONG=1 tests/wrap/resume.test
+
+crowd: programs ## 10,000 connections of mixed habits and random faults, every byte checked (five minutes; SEED, CROWD, CROWD_SECONDS)
+	tests/lab/crowd
 
 matrix: programs ## every fault, mode and style of program in the lab: a table into README.md and a picture (4 minutes)
 	MATRIX_README=README.md tests/lab/matrix
@@ -334,7 +341,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tests/lab/matrix tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tests/lab/matrix tests/lab/crowd tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)
@@ -359,7 +366,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale check-faults soak crowd clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

@@ -1,6 +1,7 @@
 #include "arena_read.h"
 #include "arena_find.h"
 #include "command.h"
+#include "state/clock.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -261,7 +262,8 @@ bool hf_reader_look(struct hf_reader *reader, struct hf_snapshot *snapshot)
 		return false;
 	snapshot->hidden = reader->finder.hidden;
 	snapshot->sums = reader->departed;
-	snapshot->now = clock_ms(CLOCK_MONOTONIC);
+	hf_clock_find();
+	snapshot->now = hf_clock_ms(CLOCK_MONOTONIC);
 	snapshot->wall = clock_ms(CLOCK_REALTIME);
 	reader->tries = RETRIES_IN_ALL;
 	for (size_t i = 0; i < reader->finder.count; i++) {

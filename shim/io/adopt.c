@@ -78,6 +78,16 @@ bool hf_wants_wrap(int fd, const struct sockaddr *addr)
 	return possible && mode_for(fd, addr) == HF_MODE_WRAP;
 }
 
+/*
+ * Without a watchdog a handshake that is not answered would never end, nor would the peer hear beats.  A client then
+ * does not begin one.  One that a client has begun must go on, or what came would be read as data; it is over at once,
+ * and the client is told to expect no beats.
+ */
+static bool can_wrap(int fd, bool client)
+{
+	return hf_watch_able() || (!client && hf_wrap_greeted(fd));
+}
+
 static void set_entry(int fd, hf_fd_entry entry)
 {
 	hf_fd_entry old;
@@ -118,7 +128,7 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	atomic_store(&slot->guard, epoch);
 	if (hf_unlikely(marked))
 		hf_wrap_adopt(slot, fd);
-	else if (mode == HF_MODE_WRAP && len != 0)
+	else if (mode == HF_MODE_WRAP && len != 0 && can_wrap(fd, client))
 		(void)hf_wrap_begin(slot, fd, client, addr, len);
 	else if (mode == HF_MODE_PROBE && client && addr != NULL && len != 0)
 		hf_redial_arm(slot, addr, len);

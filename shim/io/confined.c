@@ -8,35 +8,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* Until frames flow or the connection is plain; the handshake knows its own time limits. */
-static void settle(struct hf_slot *slot, uint64_t until)
-{
-	const struct timespec moment = {0, 1000000};
-	uint32_t me = hf_turn_me();
-	struct hf_wrap *wrap;
-
-	while ((wrap = hf_wrap_of(slot)) != NULL &&
-	       (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_stale(slot, wrap)) &&
-	       atomic_load(&slot->fate) == 0 && hf_wrap_now_ms() < until) {
-		int fd = atomic_load(&slot->fd);
-
-		atomic_store(&wrap->spoken, 1);
-		if (hf_wrap_take_rx(slot, fd, me, 20)) {
-			if (atomic_load(&wrap->phase) != HF_PHASE_ON)
-				(void)hf_wrap_shake(slot, fd, me);
-			hf_turn_end(&wrap->rx_turn);
-		}
-		hf_sys_nanosleep(&moment, NULL);
-	}
-}
-
 void hf_confined_enter(void)
 {
-	enum { SLACK_MS = 500 };
-	const struct hf_config *config = &hf_runtime.config;
-	uint64_t until =
-		hf_wrap_now_ms() + SLACK_MS +
-		(config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
+	uint64_t until = hf_wrap_settle_by();
 
 	hf_resume_share_none();
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
@@ -46,7 +20,7 @@ void hf_confined_enter(void)
 
 		if (slot == NULL || atomic_load(&slot->refs) == 0 || hf_wrap_of(slot) == NULL)
 			continue;
-		settle(slot, until);
+		hf_wrap_settle(slot, until);
 		wrap = hf_wrap_of(slot);
 		if (wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON &&
 		    !hf_hold_others(&wrap->conn, hf_family_me()))

@@ -5,6 +5,7 @@
 #include "io/wrap_inner.h"
 #include "runtime.h"
 #include "state/arena.h"
+#include "state/clock.h"
 #include "state/family.h"
 #include "state/hold.h"
 #include "state/proc.h"
@@ -32,10 +33,7 @@ uint32_t hf_wrap_layout(void)
 
 uint64_t hf_wrap_now_us(void)
 {
-	struct timespec ts;
-
-	hf_sys_clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+	return hf_clock_us(CLOCK_MONOTONIC);
 }
 
 uint64_t hf_wrap_now_ms(void)

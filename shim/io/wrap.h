@@ -79,8 +79,6 @@ struct hf_wrap {
 	struct hf_hello peer;
 	_Atomic uint64_t deadline; /* of the handshake, ms */
 	_Atomic uint64_t soon;     /* server: the same once the program has something to say */
-	_Atomic uint8_t spoken;    /* server: it has: bytes, its end, a close */
-	_Atomic uint8_t begun;     /* server: the first bytes of what may be a HELLO have come */
 	union hf_address dial;     /* whom the client connected to, for the fallback */
 	socklen_t dial_len;
 	bool client;
@@ -100,6 +98,8 @@ struct hf_wrap {
 	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
 	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
+	_Atomic uint8_t spoken;          /* server: the program has something to say: bytes, its end, a close */
+	_Atomic uint8_t begun;           /* server: the first bytes of what may be a HELLO have come */
 	_Atomic uint8_t broken;          /* the path is gone, and the session may go on elsewhere (io/resume.h) */
 	uint8_t resume_name[HF_SESSION_SIZE];
 	/* What a process that takes part from now on would not have: program bytes that were read from the kernel and
@@ -173,6 +173,9 @@ bool hf_wrap_keep(struct hf_slot *slot, uint64_t now);
 /* Whether a peer with the library is at the other end of FD, just accepted, for which hf_wrap_begin() had no room.
  * Waits for its first bytes as long as the accepting side waits for a HELLO. */
 bool hf_wrap_greeted(int fd);
+
+/* No watchdog of this process can look at SLOT: the peer must not wait for beats. */
+void hf_wrap_unwatched(struct hf_slot *slot);
 
 /* connect(2) has succeeded: say HELLO. errno preserved. */
 void hf_wrap_connected(struct hf_slot *slot, int fd);

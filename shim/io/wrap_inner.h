@@ -77,6 +77,11 @@ void hf_wrap_queue_beat(struct hf_wrap *wrap, uint32_t me, uint64_t owed_at, uin
 /* The last beat before this process, the only one to hold the connection, can beat no more (io/confined.h). */
 void hf_wrap_fall_silent(struct hf_slot *slot, int fd);
 
+/* Until frames flow or SLOT is plain, at the latest until UNTIL; the handshake knows its own time limits, which are
+ * over by hf_wrap_settle_by(). */
+void hf_wrap_settle(struct hf_slot *slot, uint64_t until);
+uint64_t hf_wrap_settle_by(void);
+
 /* Whether there is memory for the queue. */
 bool hf_wrap_has_queue(struct hf_slot *slot);
 

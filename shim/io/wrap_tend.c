@@ -116,6 +116,50 @@ void hf_wrap_fall_silent(struct hf_slot *slot, int fd)
 	hf_turn_end(&wrap->tx_turn);
 }
 
+uint64_t hf_wrap_settle_by(void)
+{
+	enum { SLACK_MS = 500 };
+	const struct hf_config *config = &hf_runtime.config;
+
+	return hf_wrap_now_ms() + SLACK_MS +
+	       (config->hello_wait > config->hello_wait_accept ? config->hello_wait : config->hello_wait_accept);
+}
+
+void hf_wrap_settle(struct hf_slot *slot, uint64_t until)
+{
+	const struct timespec moment = {0, 1000000};
+	uint32_t me = hf_turn_me();
+	struct hf_wrap *wrap;
+
+	while ((wrap = hf_wrap_of(slot)) != NULL &&
+	       (atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_stale(slot, wrap)) &&
+	       atomic_load(&slot->fate) == 0 && hf_wrap_now_ms() < until) {
+		int fd = atomic_load(&slot->fd);
+
+		atomic_store(&wrap->spoken, 1);
+		if (hf_wrap_take_rx(slot, fd, me, 20)) {
+			if (atomic_load(&wrap->phase) != HF_PHASE_ON)
+				(void)hf_wrap_shake(slot, fd, me);
+			hf_turn_end(&wrap->rx_turn);
+		}
+		hf_sys_nanosleep(&moment, NULL);
+	}
+}
+
+void hf_wrap_unwatched(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t phase = wrap != NULL ? atomic_load(&wrap->phase) : HF_PHASE_NONE;
+
+	/* A handshake that nobody reads would not come to its end. */
+	if (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL)
+		hf_wrap_settle(slot, hf_wrap_settle_by());
+	/* Another holder's next beat takes it back. */
+	wrap = hf_wrap_of(slot);
+	if (wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON)
+		hf_wrap_fall_silent(slot, atomic_load(&slot->fd));
+}
+
 /* Both directions have ended and everything has arrived: now the kernel's own close is safe. */
 static void finish(struct hf_slot *slot, int fd, uint32_t me)
 {

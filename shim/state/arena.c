@@ -1,4 +1,5 @@
 #include "state/arena.h"
+#include "state/clock.h"
 #include "state/fdlist.h"
 #include "fmt.h"
 #include "sys.h"
@@ -223,6 +224,7 @@ static bool try_inherit(int fd, uint32_t layout)
 		hf_sys_munmap(head, sizeof(*head));
 		return false;
 	}
+	hf_clock_find();
 	arena_dev = st.st_dev;
 	arena_ino = st.st_ino;
 	atomic_store(&survives_exec, true);

@@ -2,6 +2,7 @@
 #include "io/redial.h"
 #include "io/resume.h"
 #include "runtime.h"
+#include "state/proc.h"
 #include "sys.h"
 #include "watch/publish.h"
 #include "watch/socket.h"
@@ -207,5 +208,18 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 		event.down_ms = (int64_t)down;
 	if (kind == HF_EV_RESUMED)
 		event.resent = (int64_t)resent;
+	hf_report(&event);
+}
+
+void hf_tell_alone(void)
+{
+	static _Atomic uint32_t told;
+	uint32_t epoch = atomic_load(hf_proc_epoch);
+	struct hf_event event;
+
+	if (atomic_exchange(&told, epoch) == epoch || !hf_report_wanted(HF_EV_CONFIG))
+		return;
+	hf_event_init(&event, HF_EV_CONFIG);
+	event.detail = "no thread or memory for the watchdog: only the kernel's keepalive watches connections here";
 	hf_report(&event);
 }

@@ -1,6 +1,6 @@
 /*
- * Telling what happened to a connection.  Watchdog thread only, except hf_tell_now(), hf_tell_failed() and
- * hf_tell_reset().
+ * Telling what happened to a connection.  Watchdog thread only, except hf_tell_now(), hf_tell_failed(),
+ * hf_tell_reset() and hf_tell_alone().
  */
 #ifndef HOLDFAST_WATCH_TELL_H
 #define HOLDFAST_WATCH_TELL_H
@@ -31,5 +31,8 @@ void hf_tell_reconnecting(struct hf_slot *slot, uint64_t now, const struct hf_ev
  * gave-up (DOWN). */
 void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reason reason, uint64_t down,
 		    uint64_t resent);
+
+/* There is no thread for the watchdog: told once a process. */
+void hf_tell_alone(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include "io/wrap.h"
 #include "runtime.h"
 #include "sink.h"
+#include "state/clock.h"
 #include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
@@ -55,14 +56,6 @@ static struct {
 	int status; /* of the program's first thread, if we are the last */
 } watch;
 
-static uint64_t clock_ms(clockid_t clock)
-{
-	struct timespec ts;
-
-	hf_sys_clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static uint32_t grace(void)
 {
 	const struct hf_policy *policy = &hf_runtime.policy;
@@ -77,7 +70,7 @@ static void ring(void)
 {
 	uint64_t none = 0;
 
-	(void)atomic_compare_exchange_strong(&watch.rung_at, &none, clock_ms(CLOCK_MONOTONIC));
+	(void)atomic_compare_exchange_strong(&watch.rung_at, &none, hf_clock_ms(CLOCK_MONOTONIC));
 	__atomic_add_fetch(&watch.ring, 1, __ATOMIC_RELEASE);
 	hf_sys_futex(&watch.ring, FUTEX_WAKE_PRIVATE, 1, NULL);
 }
@@ -91,6 +84,7 @@ static void without_thread(struct hf_slot *slot)
 
 	hf_socket_tune(slot, fd);
 	hf_unbound(slot, fd);
+	hf_wrap_unwatched(slot);
 }
 
 static void start(struct hf_slot *slot)
@@ -109,12 +103,14 @@ static void start(struct hf_slot *slot)
 			break;
 		atomic_store(&watch.state, OFF);
 	}
+	hf_clock_find(); /* before any time is written down */
 	hf_sink_aside = hf_thread_aside;
 	hf_socket_prepare();
 	hf_publish_prepare();
 	hf_thread_join(); /* one that ended by itself may still be on its way out, on the same stack */
 	if (hf_thread_start(body) < 0) {
 		atomic_store(&watch.state, OFF);
+		hf_tell_alone();
 		if (slot != NULL)
 			without_thread(slot);
 		return;
@@ -138,6 +134,13 @@ void hf_watch_give(struct hf_slot *slot)
 		start(slot);
 	else if (atomic_exchange(&watch.dozing, 0) != 0 || hf_wrap_of(slot) != NULL)
 		ring();
+}
+
+bool hf_watch_able(void)
+{
+	if (atomic_load(&watch.state) == OFF)
+		start(NULL);
+	return atomic_load(&watch.state) != OFF || atomic_load(&watch.stop) != 0;
 }
 
 void hf_watch_poke(struct hf_slot *slot)
@@ -189,6 +192,8 @@ void hf_watch_forked(void)
 {
 	hf_keep_forked();
 	hf_thread_forget();
+	if (hf_arena() != NULL)
+		hf_clock_find();
 	hf_family_forked_child(0);
 	atomic_store(&watch.mail.head, 0);
 	atomic_store(&watch.dozing, 0);
@@ -214,6 +219,8 @@ void hf_watch_suspend(void)
 
 void hf_watch_resume(void)
 {
+	if (hf_arena() != NULL)
+		hf_clock_find(); /* setns(2) */
 	if (atomic_fetch_sub(&watch.stop, 1) == 1 && atomic_exchange(&watch.restart, 0) != 0)
 		start(NULL);
 }
@@ -262,7 +269,7 @@ void hf_watch_done(struct hf_slot *slot)
 	if (atomic_load(&slot->left) != 0) {
 		/* Only the thread asleep in it has it open; whoever ends that call pokes.  Nothing more is told. */
 		slot->dying = HF_DYING_BUSY;
-		hf_watch_schedule(slot, clock_ms(CLOCK_MONOTONIC) + SLEEPER_MS);
+		hf_watch_schedule(slot, hf_clock_ms(CLOCK_MONOTONIC) + SLEEPER_MS);
 		return;
 	}
 	unwatch(slot);
@@ -351,13 +358,13 @@ static void read_queued(void *arg)
 static uint64_t notice_pause(uint64_t due, uint64_t now)
 {
 	struct queued queued = {.tid = hf_sys_gettid()};
-	uint64_t before = clock_ms(CLOCK_MONOTONIC), boot = clock_ms(CLOCK_BOOTTIME);
-	bool paused = hf_pause_suspended(&watch.pause, before, boot, clock_ms(CLOCK_MONOTONIC));
+	uint64_t before = hf_clock_ms(CLOCK_MONOTONIC), boot = hf_clock_ms(CLOCK_BOOTTIME);
+	bool paused = hf_pause_suspended(&watch.pause, before, boot, hf_clock_ms(CLOCK_MONOTONIC));
 
 	if (hf_pause_late(&watch.pause, due, now, hf_runtime.policy.interval)) {
 		hf_thread_aside(read_queued, &queued);
 		paused = hf_pause_stopped(&watch.pause, queued.ms) || paused;
-		now = clock_ms(CLOCK_MONOTONIC);
+		now = hf_clock_ms(CLOCK_MONOTONIC);
 	}
 	if (paused)
 		hf_look_paused(now);
@@ -465,7 +472,7 @@ static bool retire(uint64_t now)
 
 static int watch_on(void)
 {
-	uint64_t now = clock_ms(CLOCK_MONOTONIC), due = now, done;
+	uint64_t now = hf_clock_ms(CLOCK_MONOTONIC), due = now, done;
 
 	if (!watch.wheel_made) {
 		hf_wheel_init(&watch.wheel, now, HF_WATCH_TICK_MS);
@@ -474,7 +481,7 @@ static int watch_on(void)
 	}
 	watch.idle_since = watch.leader_check = now;
 	atomic_store(&watch.awake, atomic_load(hf_proc_epoch));
-	hf_pause_init(&watch.pause, now, clock_ms(CLOCK_BOOTTIME), clock_ms(CLOCK_MONOTONIC));
+	hf_pause_init(&watch.pause, now, hf_clock_ms(CLOCK_BOOTTIME), hf_clock_ms(CLOCK_MONOTONIC));
 	for (;;) {
 		struct hf_wheel_node *node;
 
@@ -493,12 +500,12 @@ static int watch_on(void)
 		if (retire(now) || alone(now))
 			return watch.status;
 		/* Many looks take their time: that was no pause. */
-		done = clock_ms(CLOCK_MONOTONIC);
+		done = hf_clock_ms(CLOCK_MONOTONIC);
 		hf_pause_awake(&watch.pause, done - now);
 		atomic_store(&watch.awake, 0);
 		due = rest(done);
 		atomic_store(&watch.awake, atomic_load(hf_proc_epoch));
-		now = clock_ms(CLOCK_MONOTONIC);
+		now = hf_clock_ms(CLOCK_MONOTONIC);
 	}
 }
 

@@ -13,6 +13,9 @@
 /* Give SLOT (stage IDLE) to this process's watchdog, starting it if need be. errno is preserved. */
 void hf_watch_give(struct hf_slot *slot);
 
+/* Whether there is a watchdog or one can be started: without it nobody would beat, or know when a handshake is over. */
+bool hf_watch_able(void);
+
 /* The program has closed the last descriptor of SLOT: it is freed now or by the watchdog. */
 void hf_watch_closed(struct hf_slot *slot);
 

@@ -238,6 +238,78 @@ fault() { # fault KIND
 
 heal() { in_ns r nft 'flush chain inet lab forward'; }
 
+SEED=${SEED:-$RANDOM} # of everything that is drawn by lot; told, so that it can be given again
+
+# In place of the cable between router and server one on which happens what SETTINGS say (path.c).  Fails, with the
+# reason in $PROBLEM, where TUN devices are not to be had.
+bad_path() { # bad_path SETTINGS
+	printf '%s\n' "$1" >"$S/path.settings"
+	in_ns r ip link del s0
+	"$BIN/path" "$SEED" "$S/path.settings" "$S/r" s0 "$S/s" eth0 >"$S/path.out" 2>&1 &
+	PATH_PID=$!
+	echo $PATH_PID >>"$S/pids"
+	PROBLEM="no TUN devices here"
+	await 10 grep -Eq '^(ready|failed)' "$S/path.out"
+	grep -q '^ready' "$S/path.out" || return
+	in_ns r ip -batch - <<-END && in_ns s ip -batch - <<-END2 || give_up path "could not be made"
+		addr add 10.77.2.1/24 dev s0
+		addr add fd77:2::1/64 dev s0 nodad
+		link set s0 up
+	END
+		addr add 10.77.2.2/24 dev eth0
+		addr add fd77:2::2/64 dev eth0 nodad
+		link set eth0 up
+		route add default via 10.77.2.1
+		route add default via fd77:2::1
+	END2
+}
+
+# From now on other SETTINGS.
+path_is() { # path_is SETTINGS
+	local readings
+	readings=$(grep -c '^path' "$S/path.out")
+	printf '%s\n' "$1" >"$S/path.settings"
+	kill -HUP $PATH_PID
+	await 5 eval '[ $(grep -c ^path "$S/path.out") -gt '"$readings"' ]' || give_up path "does not read its settings"
+	now
+	FAULT_AT=$NOW
+}
+
+# What it has done so far, in $COUNTS: "packets N lost N doubled N late N damaged N full N".
+path_counts() {
+	kill -USR1 $PATH_PID
+	await 5 grep -q '^packets' "$S/path.out"
+	COUNTS=$(grep '^packets' "$S/path.out" | tail -n 1)
+}
+
+# A NAT router: what it does not know it drops, or answers with a reset.  Fails where there is no connection tracking.
+nat_router() { # nat_router drop|reset
+	local unknown=drop
+	[ "$1" != reset ] || unknown='meta l4proto tcp reject with tcp reset'
+	in_ns r nft -f - <<-END 2>"$S/nft.err" || return
+		table ip nat {
+			chain post { type nat hook postrouting priority 100; oifname "s0" masquerade; }
+		}
+		table inet guard {
+			chain forward {
+				type filter hook forward priority 10;
+				ct state established accept
+				ct state new tcp flags & (syn|ack) == syn accept
+				$unknown
+			}
+			chain input { type filter hook input priority 10; iifname "s0" ct state invalid $unknown; }
+		}
+	END
+	in_ns r sh -c 'echo 0 >/proc/sys/net/netfilter/nf_conntrack_tcp_loose'
+}
+
+# It forgets every connection.
+forget() {
+	in_ns r conntrack -F >"$S/conntrack.out" 2>&1 || give_up conntrack "$(tail -n 1 "$S/conntrack.out")"
+	now
+	FAULT_AT=$NOW
+}
+
 # The server's host starts afresh: same addresses, no memory of any connection.  NAME is the program it ran.
 reboot_server() { # reboot_server NAME
 	in_ns r ip link del s0
@@ -250,13 +322,16 @@ reboot_server() { # reboot_server NAME
 
 pid_of() { cat "$S/$1.pid"; }
 
+# What programs are started by: a command that executes the rest (prlimit, jump).
+UNDER=()
+
 # Run a program in a namespace, in the background: $S/NAME.out, .err, .pid, and .status when it has ended.
 plain() { # plain NAMESPACE NAME [VARIABLE=VALUE...] COMMAND...
 	local ns=$1 name=$2
 	shift 2
 	(
 		# Each execs the next, so that this is the program's own process id.
-		nsenter --net="$S/$ns" -- env "$@" </dev/null >"$S/$name.out" 2>"$S/$name.err" &
+		nsenter --net="$S/$ns" -- ${UNDER[@]+"${UNDER[@]}"} env "$@" </dev/null >"$S/$name.out" 2>"$S/$name.err" &
 		echo $! >"$S/$name.pid"
 		echo $! >>"$S/pids"
 		wait $!

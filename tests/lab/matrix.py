@@ -20,9 +20,17 @@ FAULTS = {
     "cable": "the client's cable is pulled",
     "reject": "a router says “host unreachable”",
     "reset": "a router sends resets",
+    "forget": "a NAT router forgets the connection",
+    "forget-reset": "the same, and it answers with resets",
+    "proxy": "the path drops everything behind a proxy that ends TCP",
     "stop": "the server's program is stopped",
     "kill": "the server's program is killed",
+    "pause": "the client's program itself is stopped",
+    "bad": "a bad path: 80–120 ms, 3 % loss, reordered, doubled, damaged",
+    "clock": "the client's clock is set, its machine slept an hour",
 }
+# Of these nobody should be told anything.
+QUIET = ("none", "bad", "clock")
 MODES = ("plain", "probe", "wrap", "reconnect")
 BEGIN, END = "<!-- matrix: make matrix puts it here -->\n", "<!-- end of matrix -->\n"
 COLOURS = {"waits": "#f6d5d5", "ended": "#d5e6f6", "resumed": "#d8f0d8", "died": "#f0a0a0"}
@@ -81,13 +89,13 @@ def svg(table, timeout):
     left, column, line, width = 210, 190, 15, 30
     rows, y, height = [], 40, 0
     for fault, cells in table:
-        texts = [wrapped(text(c, fault == "none"), width) for c in cells]
+        texts = [wrapped(text(c, fault in QUIET), width) for c in cells]
         name = wrapped(FAULTS[fault], 32)
         height = line * max(len(name), *(len(t) for t in texts)) + 10
         for i, lines in enumerate([name, *texts]):
             x = 0 if i == 0 else left + (i - 1) * column
             if i > 0:
-                fill = colour(cells[i - 1], fault == "none")
+                fill = colour(cells[i - 1], fault in QUIET)
                 rows.append(f'<rect x="{x}" y="{y}" width="{column - 4}" height="{height - 4}" fill="{fill}"/>')
             for k, part in enumerate(lines):
                 rows.append(f'<text x="{x + 6}" y="{y + 15 + k * line}">{escape(part)}</text>')
@@ -112,7 +120,7 @@ def main():
     table = [(f, [found.get((f, m), []) for m in MODES]) for f in FAULTS if any((f, m) in found for m in MODES)]
     markdown = "| fault | " + " | ".join(MODES) + " |\n" + "|---" * (len(MODES) + 1) + "|\n"
     for fault, row in table:
-        markdown += f"| {FAULTS[fault]} | " + " | ".join(text(c, fault == "none") for c in row) + " |\n"
+        markdown += f"| {FAULTS[fault]} | " + " | ".join(text(c, fault in QUIET) for c in row) + " |\n"
     with open(f"{directory}/matrix.md", "w", encoding="utf-8") as out:
         out.write(markdown)
     if len(sys.argv) > 4:
