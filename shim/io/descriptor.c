@@ -54,6 +54,7 @@ void hf_part(int fd, struct hf_parting *parting)
 	parting->kept = closing_wrapped(fd, entry);
 	leaving(fd, entry);
 	parting->entry = hf_fdmap_busy(fd, &parting->mark);
+	leaving(fd, parting->entry); /* it may have come back before the map said so */
 }
 
 void hf_parted(int fd, const struct hf_parting *parting)
@@ -124,7 +125,32 @@ int hf___close(int fd)
 	return hf_close(fd);
 }
 
-/* The program closes FIRST to LAST: forget what the map knows of them. */
+/* What the map says of FIRST to LAST is over in a moment.  Before the numbers are free: whoever is given one of them
+ * while the range is being closed has his own entry. */
+static void part_range(unsigned first, unsigned last, hf_fd_entry mark)
+{
+	int end = hf_fdmap_end();
+
+	for (unsigned fd = first; fd < (unsigned)end && fd <= last; fd++) {
+		hf_fd_entry old = hf_fdmap_get((int)fd);
+
+		if (old == HF_FD_UNKNOWN || HF_FD_KIND(old) == HF_FD_BUSY || hf_kept((int)fd) ||
+		    !hf_fdmap_replace((int)fd, old, mark))
+			continue;
+		if (HF_FD_KIND(old) == HF_FD_SLOT)
+			hf_release(old, (int)fd);
+	}
+}
+
+static void parted_range(unsigned first, unsigned last, hf_fd_entry mark)
+{
+	int end = hf_fdmap_end();
+
+	for (unsigned fd = first; fd < (unsigned)end && fd <= last; fd++)
+		hf_fdmap_unbusy((int)fd, mark, HF_FD_UNKNOWN);
+}
+
+/* The program has closed FIRST to LAST: forget what the map knows of them. */
 static void forget_range(unsigned first, unsigned last)
 {
 	int end = hf_fdmap_end();
@@ -171,18 +197,51 @@ static int close_around(unsigned first, unsigned last, int flags)
 	return 0;
 }
 
-/* Wrapped connections in a range that is as good as closed go one by one, each with its last words. */
-static void close_wrapped(unsigned first, unsigned last)
+static bool wrapped(int fd)
+{
+	hf_fd_entry entry = hf_fdmap_get(fd);
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+	return slot != NULL && hf_wrap_of(slot) != NULL;
+}
+
+static unsigned next_wrapped(unsigned from, unsigned last)
 {
 	unsigned end = (unsigned)hf_fdmap_end();
 
-	for (unsigned fd = first; fd < end && fd <= last; fd++) {
-		hf_fd_entry entry = hf_fdmap_get((int)fd);
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	for (; from < end && from <= last; from++)
+		if (wrapped((int)from))
+			return from;
+	return UINT_MAX;
+}
 
-		if (slot != NULL && hf_wrap_of(slot) != NULL)
-			(void)close_known((int)fd, raw_close);
+/*
+ * The program closes FIRST to LAST.  In the order of the numbers, as the kernel does it, and each number once: what it
+ * is given to meanwhile is another thread's.  Wrapped connections go one by one, each with its last words.
+ * 0 or -errno.
+ */
+static int close_all(unsigned first, unsigned last)
+{
+	hf_fd_entry mark = hf_fdmap_mark();
+
+	while (first <= last) {
+		unsigned next = next_wrapped(first, last), until = next <= last ? next - 1 : last;
+
+		if (next != first) {
+			int error;
+
+			part_range(first, until, mark);
+			error = close_around(first, until, 0);
+			parted_range(first, until, mark);
+			if (error < 0)
+				return error;
+		}
+		if (next > last)
+			return 0;
+		(void)close_known((int)next, raw_close);
+		first = next + 1;
 	}
+	return 0;
 }
 
 /* In a table of descriptors of its own, which the watchdog does not see, nothing can be drained: only get out of the
@@ -206,10 +265,10 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 		error = (int)hf_sys3(SYS_close_range, first, last, flags);
 	} else if (((unsigned)flags & CLOSE_RANGE_CLOEXEC) != 0 || hf_proc_borrowed()) {
 		error = close_around(first, last, flags); /* of ours the next image finds one by its number */
+	} else if (flags == 0) {
+		error = close_all(first, last);
 	} else {
-		if (flags == 0)
-			close_wrapped(first, last);
-		else if (flags == (int)CLOSE_RANGE_UNSHARE)
+		if (flags == (int)CLOSE_RANGE_UNSHARE)
 			leave_range(first, last);
 		error = close_around(first, last, flags);
 		if (error == 0)
@@ -238,9 +297,7 @@ void hf_closefrom(int first)
 		(void)close_around(from, UINT_MAX, 0);
 		return;
 	}
-	close_wrapped(from, UINT_MAX);
-	(void)close_around(from, UINT_MAX, 0);
-	forget_range(from, UINT_MAX);
+	(void)close_all(from, UINT_MAX);
 }
 
 /* COPY is a duplicate of FD made just now; it replaced what the map said of that number. */
@@ -291,6 +348,7 @@ static int dup_onto(int from, int to, int flags, bool three)
 		kept = closing_wrapped(to, entry);
 	leaving(to, entry);
 	entry = hf_fdmap_busy(to, &mark);
+	leaving(to, entry);
 	result = three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
 	error = errno;
 	hf_fdmap_unbusy(to, mark, result < 0 ? entry : HF_FD_UNKNOWN);

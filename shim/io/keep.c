@@ -32,6 +32,59 @@ int hf_raise(int fd)
 	return up;
 }
 
+/*
+ * A fork copies the descriptors before the memory: one that the watchdog opens or closes in between would be in the
+ * child, and nothing there would tell that it is one of ours.  So it does neither while a fork is under way, and closes
+ * none while the program puts something of its own in its place.
+ */
+static _Atomic uint32_t forks, acting;
+
+enum { PATIENCE = 5000 }; /* the watchdog makes a few calls that do not block, but may have to wait for a processor */
+
+static const struct timespec moment = {0, 20000};
+
+bool hf_keep_act(void)
+{
+	atomic_store(&acting, 1);
+	if (atomic_load(&forks) == 0)
+		return true;
+	atomic_store(&acting, 0);
+	return false;
+}
+
+bool hf_keep_act_soon(void)
+{
+	bool may = hf_keep_act();
+
+	for (int i = 0; i < PATIENCE && !may; i++) {
+		hf_sys_nanosleep(&moment, NULL);
+		may = hf_keep_act();
+	}
+	return may;
+}
+
+void hf_keep_acted(void)
+{
+	atomic_store(&acting, 0);
+}
+
+static void wait_for_watchdog(void)
+{
+	for (int i = 0; i < PATIENCE && atomic_load(&acting) != 0; i++)
+		hf_sys_nanosleep(&moment, NULL);
+}
+
+void hf_keep_forking(void)
+{
+	atomic_fetch_add(&forks, 1);
+	wait_for_watchdog();
+}
+
+void hf_keep_has_forked(void)
+{
+	atomic_fetch_sub(&forks, 1);
+}
+
 int hf_keep(struct hf_slot *slot, int fd)
 {
 	int kept = hf_high_copy(fd);
@@ -76,44 +129,21 @@ void hf_keep_draining(hf_fd_entry entry, int kept)
 	hf_watch_poke(slot);
 }
 
-/*
- * A fork copies the descriptors before the memory: one that is closed in between would be in the child, and nothing
- * there would tell that it is one of ours.  So none is while a fork is under way.
- */
-static _Atomic uint32_t forks, ending;
-
-void hf_keep_forking(void)
-{
-	enum { TRIES = 1000 };
-	const struct timespec moment = {0, 20000};
-
-	atomic_fetch_add(&forks, 1);
-	/* The watchdog makes a few calls that do not block. */
-	for (int i = 0; i < TRIES && atomic_load(&ending) != 0; i++)
-		hf_sys_nanosleep(&moment, NULL);
-}
-
-void hf_keep_has_forked(void)
-{
-	atomic_fetch_sub(&forks, 1);
-}
-
 bool hf_keep_end(struct hf_slot *slot)
 {
-	int fd = atomic_load(&slot->fd);
+	int fd;
 
-	atomic_store(&ending, 1);
-	if (atomic_load(&forks) != 0) {
-		atomic_store(&ending, 0);
+	if (!hf_keep_act())
 		return false;
-	}
+	/* Not before: hf_keep_away() may just have moved it. */
+	fd = atomic_load(&slot->fd);
 	atomic_store(&slot->moved, INT_MAX); /* to whoever is late: not open */
 	if (hf_same_socket(fd, slot))
 		hf_sys_close(fd);
 	hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
 	atomic_store(&slot->draining, 0);
 	atomic_store(&slot->left, 0);
-	atomic_store(&ending, 0);
+	hf_keep_acted();
 	return true;
 }
 
@@ -159,6 +189,7 @@ void hf_keep_away(int fd)
 	atomic_store(&slot->moved, copy + 1);
 	atomic_store(&slot->fd, copy);
 	hf_wrap_leave(slot, false);
+	wait_for_watchdog(); /* it may be about to close FD */
 	if (kept_at(slot, copy))
 		return;
 	hf_sys_close(copy); /* over in this very moment */
@@ -168,7 +199,7 @@ void hf_keep_away(int fd)
 void hf_keep_forked(void)
 {
 	atomic_store(&forks, 0);
-	atomic_store(&ending, 0);
+	atomic_store(&acting, 0);
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 		int fd = slot != NULL ? atomic_load(&slot->fd) : -1;

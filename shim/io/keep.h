@@ -27,6 +27,12 @@ bool hf_keep_end(struct hf_slot *slot);
 void hf_keep_forking(void);
 void hf_keep_has_forked(void);
 
+/* Watchdog: before and after a descriptor of ours comes or goes; no fork begins in between.  False: one is under way.
+ * hf_keep_act_soon() waits for its end, but not for ever. */
+bool hf_keep_act(void);
+bool hf_keep_act_soon(void);
+void hf_keep_acted(void);
+
 /* A duplicate of FD, out of the way of programs that expect the lowest number; -errno.  And FD itself moved there, if
  * that can be. */
 int hf_high_copy(int fd);

@@ -59,12 +59,17 @@ bool hf_fdmap_replace(int fd, hf_fd_entry expected, hf_fd_entry next)
 	return word != NULL && atomic_compare_exchange_strong(word, &expected, next);
 }
 
+hf_fd_entry hf_fdmap_mark(void)
+{
+	/* The serial tells this call's mark from that of another thread which got the same number meanwhile. */
+	return HF_FD_BUSY | atomic_fetch_add_explicit(&busy_serial, 1, memory_order_relaxed) << 2;
+}
+
 hf_fd_entry hf_fdmap_busy(int fd, hf_fd_entry *mark)
 {
 	hf_fd_entry old;
 
-	/* The serial tells this call's mark from that of another thread which got the same number meanwhile. */
-	*mark = HF_FD_BUSY | atomic_fetch_add_explicit(&busy_serial, 1, memory_order_relaxed) << 2;
+	*mark = hf_fdmap_mark();
 	hf_fdmap_set(fd, *mark, &old);
 	return old;
 }

@@ -70,6 +70,9 @@ bool hf_fdmap_replace(int fd, hf_fd_entry expected, hf_fd_entry next);
 /* Mark FD busy; returns what it was and gives the mark that hf_fdmap_unbusy() takes. */
 hf_fd_entry hf_fdmap_busy(int fd, hf_fd_entry *mark);
 
+/* A mark for many, each to be set with hf_fdmap_replace(). */
+hf_fd_entry hf_fdmap_mark(void);
+
 /* End of the call that MARK stood for: set NEXT unless another thread has meanwhile been given the number. */
 void hf_fdmap_unbusy(int fd, hf_fd_entry mark, hf_fd_entry next);
 

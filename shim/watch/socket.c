@@ -1,5 +1,6 @@
 #include "watch/socket.h"
 #include "io/adopt.h"
+#include "io/keep.h"
 #include "io/bound.h"
 #include "runtime.h"
 #include "sys.h"
@@ -284,26 +285,40 @@ void hf_socket_ask(struct hf_slot *slot, int fd)
 	set(fd, SOL_TCP, TCP_KEEPIDLE, 1);
 }
 
+static bool gripping; /* the watchdog's: hf_keep_act() */
+
+static void done(void)
+{
+	if (gripping)
+		hf_keep_acted();
+	gripping = false;
+}
+
 int hf_socket_grip(struct hf_slot *slot, int fd)
 {
 	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
-	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+	int copy;
 
+	/* A child must not get it: it would have the connection open for as long as it lives. */
+	gripping = hf_keep_act_soon();
+	copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
 	if (copy == -EINVAL || copy == -EMFILE)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy == -EMFILE)
 		copy = fd;
-	if (copy < 0 || hf_same_socket(copy, slot))
+	if (copy >= 0 && hf_same_socket(copy, slot))
 		return copy;
-	if (copy != fd)
+	if (copy >= 0 && copy != fd)
 		hf_sys_close(copy);
-	return -1;
+	done();
+	return copy < 0 ? copy : -1;
 }
 
 void hf_socket_let_go(int copy, int fd)
 {
 	if (copy != fd)
 		hf_sys_close(copy);
+	done();
 }
 
 /* connect(AF_UNSPEC): unprivileged, and wakes every sleeper at once.  Some kernels answer EBUSY while a thread sleeps
