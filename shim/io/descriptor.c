@@ -205,14 +205,15 @@ static bool wrapped(int fd)
 	return slot != NULL && hf_wrap_of(slot) != NULL;
 }
 
-static unsigned next_wrapped(unsigned from, unsigned last)
+/* The first from FROM on, or LAST + 1. */
+static uint64_t next_wrapped(unsigned from, unsigned last)
 {
 	unsigned end = (unsigned)hf_fdmap_end();
 
 	for (; from < end && from <= last; from++)
 		if (wrapped((int)from))
 			return from;
-	return UINT_MAX;
+	return (uint64_t)last + 1;
 }
 
 /*
@@ -224,22 +225,21 @@ static int close_all(unsigned first, unsigned last)
 {
 	hf_fd_entry mark = hf_fdmap_mark();
 
-	while (first <= last) {
-		unsigned next = next_wrapped(first, last), until = next <= last ? next - 1 : last;
+	for (uint64_t from = first; from <= last;) {
+		uint64_t next = next_wrapped((unsigned)from, last);
 
-		if (next != first) {
+		if (next != from) {
 			int error;
 
-			part_range(first, until, mark);
-			error = close_around(first, until, 0);
-			parted_range(first, until, mark);
+			part_range((unsigned)from, (unsigned)(next - 1), mark);
+			error = close_around((unsigned)from, (unsigned)(next - 1), 0);
+			parted_range((unsigned)from, (unsigned)(next - 1), mark);
 			if (error < 0)
 				return error;
 		}
-		if (next > last)
-			return 0;
-		(void)close_known((int)next, raw_close);
-		first = next + 1;
+		if (next <= last)
+			(void)close_known((int)next, raw_close);
+		from = next + 1;
 	}
 	return 0;
 }
