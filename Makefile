@@ -104,9 +104,10 @@ $(BUILD)/holdfast: $(TOOL_OBJ) $(BUILD)/libpure.a
 	$(CC) $(CFLAGS) $(SAN) $(TOOLLINK) -o $@ $(TOOL_OBJ) $(BUILD)/libpure.a $(BSD_A) $(CURSES)
 
 $(BUILD)/tests/unit/test_elf $(BUILD)/tests/unit/test_event_line: $(BUILD)/libcommand.a
+$(BUILD)/tests/unit/test_turn: $(BUILD)/obj/shim/io/turn.o
 $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
-	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(filter %/libcommand.a,$^) $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
+	$(CC) $(ALLFLAGS) -Itools -o $@ $< $(filter %/libcommand.a %/turn.o,$^) $(BUILD)/libpure.a $(BSD_A) -lcmocka -lpthread
 
 $(BUILD)/tests/model/%: tests/model/%.c $(BUILD)/libpure.a
 	@mkdir -p $(@D)
@@ -128,7 +129,8 @@ programs: all torture-programs $(UNIT) $(MODEL) $(LEGACY) $(LAB) $(DIFF) $(WRITE
 # The same unit and model tests once more under AddressSanitizer and UBSan, and what threads share under TSan.
 asan-programs: $(UNIT) $(MODEL)
 tsan-programs: $(BUILD)/tests/unit/test_fdmap $(BUILD)/tests/unit/test_slot $(BUILD)/tests/unit/test_sink \
-	       $(BUILD)/tests/unit/test_sink_given $(BUILD)/tests/unit/test_arena $(BUILD)/tests/unit/test_hold
+	       $(BUILD)/tests/unit/test_sink_given $(BUILD)/tests/unit/test_arena $(BUILD)/tests/unit/test_hold \
+	       $(BUILD)/tests/unit/test_turn
 sanitized:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS='-O2 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=all' asan-programs

@@ -92,14 +92,14 @@ static void check(const struct worker *w, const struct item *item)
 	}
 }
 
-static bool wait_for(const struct worker *w, int fd, short events)
+static bool wait_for(const struct worker *w, int fd, const char *missing)
 {
-	struct pollfd p = {.fd = fd, .events = events};
+	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	errno = 0;
 	if (poll(&p, 1, PATIENCE_MS) == 1 && (p.revents & POLLNVAL) == 0)
 		return true;
-	wrong(w, events == POLLIN ? "nothing comes" : "cannot be written to", fd);
+	wrong(w, missing, fd);
 	return false;
 }
 
@@ -117,7 +117,7 @@ static void say(struct worker *w, struct item *item, int from, size_t size)
 		return;
 	}
 	while (got < size) {
-		ssize_t n = wait_for(w, b, POLLIN) ? read(b, in + got, size - got) : -1;
+		ssize_t n = wait_for(w, b, "the bytes do not come") ? read(b, in + got, size - got) : -1;
 
 		if (n <= 0) {
 			wrong(w, n == 0 ? "an end that nobody made" : "read", b);
@@ -143,7 +143,10 @@ static void drop(struct worker *w, struct item *item)
 	if (item->fd[first] >= 0 && !half && close(item->fd[first]) < 0)
 		wrong(w, "close", item->fd[first]);
 	if (item->kind == TCP) {
-		ssize_t n = wait_for(w, item->fd[1 - first], POLLIN) ? read(item->fd[1 - first], &byte, 1) : 0;
+		ssize_t n = wait_for(w, item->fd[1 - first],
+				     half ? "the end of a shutdown does not come" : "the end of a close does not come")
+				    ? read(item->fd[1 - first], &byte, 1)
+				    : 0;
 
 		if (n != 0)
 			wrong(w, "no end", item->fd[1 - first]);
@@ -263,7 +266,8 @@ static void pass(struct worker *w, struct item *item)
 	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
 	char byte = 'p';
 	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	int channel[2], old = item->fd[0];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, channel) < 0) {
