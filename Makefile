@@ -171,6 +171,14 @@ soak: ## 1,000 outages in a row, outages of 40 s (ten minutes; SEED, SOAK_OUTAGE
 crowd: programs ## 10,000 connections of mixed habits and random faults, every byte checked (five minutes; SEED, CROWD, CROWD_SECONDS)
 	tests/lab/crowd
 
+# The deterministic ones, then the stress: four modes, a minute each.
+check-races: ## threads and descriptors that change hands, for minutes (SEED, RACES_SECONDS, FORKS=1)
+	@$(MAKE) --no-print-directory programs sanitized
+	tests/wrap/slow-close.test
+	tests/wrap/held.test
+	@tests/run tsan
+	SECONDS_EACH=$${RACES_SECONDS:-60} tests/wrap/descriptors.test
+
 matrix: programs ## every fault, mode and style of program in the lab: a table into README.md and a picture (4 minutes)
 	MATRIX_README=README.md tests/lab/matrix
 	cp $(BUILD)/matrix/matrix.svg tools/picture/
@@ -368,7 +376,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale check-faults soak crowd clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites check-races compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale check-faults soak crowd clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.

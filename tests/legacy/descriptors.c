@@ -1,6 +1,6 @@
 /*
  * Threads that open, close, duplicate, pass and inherit descriptors as fast as they can, while the library beats, gives
- * verdicts and drains.  descriptors SEED SECONDS
+ * verdicts and drains.  descriptors SEED SECONDS [alone]; alone: no child is forked.
  *
  * Every thread knows each of its descriptors by what fstat(2) says of it, and looks after every step whether all are
  * still there and still what they were; connections carry numbered bytes.  At the end there are as many descriptors as
@@ -45,6 +45,7 @@ struct worker {
 };
 
 static _Atomic bool over;
+static bool alone;
 static _Atomic int bad;
 static time_t ends;
 static char scratch[] = "/tmp/descriptors.XXXXXX";
@@ -413,7 +414,7 @@ static void step(struct worker *w)
 		region(w, w->items);
 		break;
 	case 10:
-		if (roll(w, 4) == 0)
+		if (!alone && roll(w, 4) == 0)
 			spawn(w);
 		break;
 	case 11:
@@ -498,11 +499,13 @@ int main(int argc, char **argv)
 		return 2;
 	close(file);
 	alarm((unsigned)seconds + 60);
+	alone = argc > 3;
 	before = count_open(false);
 	ends = time(NULL) + seconds;
 	for (int i = 0; i < THREADS; i++) {
 		workers[i].index = i;
-		workers[i].random = (seed + 1) * 0x9e3779b97f4a7c15ULL + (uint64_t)i * 0xbf58476d1ce4e5b9ULL + 1;
+		workers[i].random =
+			(seed + 1) * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)i * UINT64_C(0xbf58476d1ce4e5b9) + 1;
 		pthread_create(&threads[i], NULL, work, &workers[i]);
 	}
 	for (int i = 0; i < THREADS; i++) {
