@@ -1,7 +1,7 @@
 #include "watch/socket.h"
 #include "io/adopt.h"
-#include "io/keep.h"
 #include "io/bound.h"
+#include "io/keep.h"
 #include "runtime.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
