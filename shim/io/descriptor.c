@@ -8,6 +8,7 @@
 #include "io/resume.h"
 #include "state/arena.h"
 #include "sys.h"
+#include "watch/look.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -45,6 +46,8 @@ static void leaving(int fd, hf_fd_entry entry)
 
 	if (slot != NULL && hf_wrap_of(slot) != NULL)
 		hf_wrap_leave(slot, atomic_load(&slot->refs) == 1 || !hf_move_to_duplicate(slot, fd));
+	if (slot != NULL && atomic_load(&slot->refs) == 1)
+		hf_look_away(slot);
 }
 
 void hf_part(int fd, struct hf_parting *parting)
@@ -59,8 +62,11 @@ void hf_part(int fd, struct hf_parting *parting)
 
 void hf_parted(int fd, const struct hf_parting *parting)
 {
+	struct hf_slot *slot = HF_FD_KIND(parting->entry) == HF_FD_SLOT ? hf_slot_of(parting->entry) : NULL;
 	int error = errno;
 
+	if (slot != NULL)
+		hf_look_again(slot);
 	hf_fdmap_unbusy(fd, parting->mark, HF_FD_UNKNOWN);
 	if (parting->kept >= 0)
 		hf_keep_draining(parting->entry, parting->kept);
@@ -134,8 +140,10 @@ static void part_range(unsigned first, unsigned last, hf_fd_entry mark)
 	for (unsigned fd = first; fd < (unsigned)end && fd <= last; fd++) {
 		hf_fd_entry old = hf_fdmap_get((int)fd);
 
-		if (old == HF_FD_UNKNOWN || HF_FD_KIND(old) == HF_FD_BUSY || hf_kept((int)fd) ||
-		    !hf_fdmap_replace((int)fd, old, mark))
+		if (old == HF_FD_UNKNOWN || HF_FD_KIND(old) == HF_FD_BUSY || hf_kept((int)fd))
+			continue;
+		leaving((int)fd, old);
+		if (!hf_fdmap_replace((int)fd, old, mark))
 			continue;
 		if (HF_FD_KIND(old) == HF_FD_SLOT)
 			hf_release(old, (int)fd);

@@ -8,6 +8,7 @@
 #include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
+#include "state/proc.h"
 #include "sys.h"
 #include "watch/socket.h"
 #include "watch/tell.h"
@@ -385,7 +386,7 @@ static uint64_t in_company(const struct hf_policy *policy, uint64_t now, uint64_
 	return due < now + 16 * grain ? due : (due + grain - 1) / grain * grain;
 }
 
-void hf_look(struct hf_slot *slot, uint64_t now)
+static void look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
 	struct hf_evidence evidence;
@@ -455,4 +456,33 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
 	hf_publish(slot, fd, now, &policy, &evidence, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
+}
+
+void hf_look(struct hf_slot *slot, uint64_t now)
+{
+	uint32_t epoch = atomic_load(hf_proc_epoch);
+
+	/* Announce, then ask; hf_look_away() does it the other way round. */
+	atomic_store(&slot->looking, epoch);
+	if (atomic_load(&slot->parting) != epoch)
+		look(slot, now);
+	else if (atomic_load(&slot->stage) != HF_STAGE_CLOSED)
+		hf_watch_schedule(slot, now + HF_WATCH_TICK_MS);
+	atomic_store(&slot->looking, 0);
+}
+
+void hf_look_away(struct hf_slot *slot)
+{
+	enum { MOST = 50000 };
+	const struct timespec moment = {0, 20000};
+	uint32_t epoch = atomic_load(hf_proc_epoch);
+
+	atomic_store(&slot->parting, epoch);
+	for (int i = 0; i < MOST && atomic_load(&slot->looking) == epoch; i++)
+		hf_sys_nanosleep(&moment, NULL);
+}
+
+void hf_look_again(struct hf_slot *slot)
+{
+	atomic_store(&slot->parting, 0);
 }

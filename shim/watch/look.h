@@ -11,6 +11,15 @@
 /* Look at SLOT, which is watched and in no queue of the wheel.  NOW in ms, CLOCK_MONOTONIC. */
 void hf_look(struct hf_slot *slot, uint64_t now);
 
+/*
+ * The program is about to close SLOT's last descriptor: no look is under way from the return on, and none begins before
+ * hf_look_again().  A system call of ours would keep the socket open behind the program's close, and with it what it is
+ * registered for: epoll_wait(2) would tell of a connection that the program has closed and forgotten.  Waits for a look
+ * that is under way, a second at most (what reports are written to may block).  Any thread.
+ */
+void hf_look_away(struct hf_slot *slot);
+void hf_look_again(struct hf_slot *slot);
+
 /* A pause of ours (stopped, suspended) has ended at NOW: every peer gets a fresh timeout at its next look. */
 void hf_look_paused(uint64_t now);
 

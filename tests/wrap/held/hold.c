@@ -18,6 +18,8 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,11 +33,16 @@ static int install(void)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 0, 3),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 8, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 2, 7),
 		/* The low half, on a little-endian machine. */
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, HOLD_FROM, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, HOLD_FROM, 4, 5),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_INFO, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -107,6 +114,9 @@ static void word(int listener, const struct seccomp_notif *call)
 	case HOLD_CLOSE_RANGE:
 		held.call = SYS_close_range;
 		break;
+	case HOLD_LOOK:
+		held.call = SYS_getsockopt;
+		break;
 	case HOLD_PASS:
 		held.pass++;
 		break;
@@ -132,7 +142,7 @@ static void one_call(int listener)
 	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0)
 		return;
 	first = (int)call.data.args[0];
-	if (call.data.nr == SYS_close && first >= HOLD_FIRST && first <= HOLD_GO) {
+	if (call.data.nr == SYS_close && first >= HOLD_FIRST && first <= HOLD_LAST) {
 		word(listener, &call);
 	} else if (call.data.nr != held.call || held.which >= 0 || held.pass-- > 0) {
 		go_on(listener, call.id);

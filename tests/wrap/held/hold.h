@@ -11,7 +11,9 @@ enum {
 	HOLD_PASS = 0x7e570003,        /* one more that passes first */
 	HOLD_WHICH = 0x7e570004,       /* the first argument of the call that is held; EAGAIN: none is */
 	HOLD_GO = 0x7e570005,          /* let it go on */
+	HOLD_LOOK = 0x7e570006,        /* hold the next getsockopt(2) of TCP_INFO */
 	HOLD_FIRST = HOLD_HIGH_CLOSE,
+	HOLD_LAST = HOLD_LOOK,
 	HOLD_FROM = 512, /* where the library puts its own (io/keep.c) */
 };
 

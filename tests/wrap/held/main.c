@@ -216,12 +216,47 @@ static int range_forgets(void)
 	return bad;
 }
 
+static volatile int closed;
+
+static void *close_it(void *fd)
+{
+	closed = close((int)(intptr_t)fd) == 0 ? 1 : -1;
+	return NULL;
+}
+
+/*
+ * A close, while the watchdog looks at the connection: its system call has the socket open, and with it whatever it is
+ * registered for, until it returns (epoll(7) would tell of a connection that the program has closed and forgotten).
+ */
+static int look(void)
+{
+	int near, far, which, bad;
+	pthread_t thread;
+
+	connection(&near, &far);
+	close(HOLD_LOOK);
+	which = wait_held();
+	if (which < 0)
+		return say(false, "the watchdog looks");
+	pthread_create(&thread, NULL, close_it, (void *)(intptr_t)which);
+	nap(200);
+	errno = 0;
+	bad = say(closed == 0, "a close waits for a look that is under way");
+	close(HOLD_GO);
+	pthread_join(thread, NULL);
+	return bad + say(closed == 1, "and then closes");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"kept", kept}, {"grip", grip}, {"range-again", range_again}, {"range-forgets", range_forgets}};
+	} cases[] = {{"kept", kept},
+		     {"grip", grip},
+		     {"range-again", range_again},
+		     {"range-forgets", range_forgets},
+		     {"look", look}};
 	socklen_t len = sizeof(address);
 
 	alarm(30);
