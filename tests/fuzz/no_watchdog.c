@@ -24,6 +24,11 @@ void hf_watch_forked(void)
 {
 }
 
+bool hf_watch_able(void)
+{
+	return true;
+}
+
 void hf_watch_suspend(void)
 {
 }
