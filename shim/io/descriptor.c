@@ -50,6 +50,15 @@ static void leaving(int fd, hf_fd_entry entry)
 		hf_look_away(slot);
 }
 
+/* What leaving() was asked for is done, or has failed. */
+static void left(hf_fd_entry entry)
+{
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+
+	if (slot != NULL)
+		hf_look_again(slot);
+}
+
 void hf_part(int fd, struct hf_parting *parting)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd);
@@ -62,11 +71,9 @@ void hf_part(int fd, struct hf_parting *parting)
 
 void hf_parted(int fd, const struct hf_parting *parting)
 {
-	struct hf_slot *slot = HF_FD_KIND(parting->entry) == HF_FD_SLOT ? hf_slot_of(parting->entry) : NULL;
 	int error = errno;
 
-	if (slot != NULL)
-		hf_look_again(slot);
+	left(parting->entry);
 	hf_fdmap_unbusy(fd, parting->mark, HF_FD_UNKNOWN);
 	if (parting->kept >= 0)
 		hf_keep_draining(parting->entry, parting->kept);
@@ -359,6 +366,7 @@ static int dup_onto(int from, int to, int flags, bool three)
 	leaving(to, entry);
 	result = three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
 	error = errno;
+	left(entry);
 	hf_fdmap_unbusy(to, mark, result < 0 ? entry : HF_FD_UNKNOWN);
 	if (result < 0 && HF_FD_KIND(entry) == HF_FD_SLOT && hf_slot_of(entry) != NULL)
 		hf_wrap_stay(hf_slot_of(entry));

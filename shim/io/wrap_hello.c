@@ -10,9 +10,11 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/utsname.h>
 
 static void copy_text(char *to, size_t room, const char *from)
@@ -302,7 +304,10 @@ static enum hf_shake begin(struct hf_wrap *wrap)
  */
 static bool reset_unseen(const struct hf_wrap *wrap, int fd)
 {
-	return !wrap->client && hf_wrap_now_ms() >= atomic_load(&wrap->soon) && hf_tcp_state(fd) == TCP_CLOSE;
+	int waiting = 0;
+
+	return !wrap->client && hf_wrap_now_ms() >= atomic_load(&wrap->soon) && hf_tcp_state(fd) == TCP_CLOSE &&
+	       hf_sys_ioctl(fd, SIOCINQ, &waiting) == 0 && waiting == 0;
 }
 
 static enum hf_shake read_hello(struct hf_slot *slot, int fd, uint32_t me)

@@ -8,6 +8,7 @@
 #include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
+#include "state/clock.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/socket.h"
@@ -460,11 +461,12 @@ static void look(struct hf_slot *slot, uint64_t now)
 
 void hf_look(struct hf_slot *slot, uint64_t now)
 {
+	enum { MOST_MS = 1000 }; /* a thread may have been cancelled in its close */
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 
 	/* Announce, then ask; hf_look_away() does it the other way round. */
 	atomic_store(&slot->looking, epoch);
-	if (atomic_load(&slot->parting) != epoch)
+	if (atomic_load(&slot->parting) != epoch || now >= atomic_load(&slot->parted_at) + MOST_MS)
 		look(slot, now);
 	else if (atomic_load(&slot->stage) != HF_STAGE_CLOSED)
 		hf_watch_schedule(slot, now + HF_WATCH_TICK_MS);
@@ -473,10 +475,11 @@ void hf_look(struct hf_slot *slot, uint64_t now)
 
 void hf_look_away(struct hf_slot *slot)
 {
-	enum { MOST = 50000 };
+	enum { MOST = 12000 };
 	const struct timespec moment = {0, 20000};
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 
+	atomic_store(&slot->parted_at, hf_clock_ms(CLOCK_MONOTONIC));
 	atomic_store(&slot->parting, epoch);
 	for (int i = 0; i < MOST && atomic_load(&slot->looking) == epoch; i++)
 		hf_sys_nanosleep(&moment, NULL);
