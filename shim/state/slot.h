@@ -85,10 +85,10 @@ struct hf_slot {
 	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
 	_Atomic uint32_t conn;                  /* its number in the arena, plus one; 0: none */
 	_Atomic uint8_t let_go;                 /* it no longer holds it there: enum hf_left, plus one */
-	_Atomic uint8_t closed;     /* the program is closing its last descriptor: the watchdog keeps off it */
-	_Atomic uint32_t tended;    /* the watchdog of the process of this epoch is at the descriptor right now */
-	_Atomic uint32_t looking;   /* the watchdog of the process of this epoch looks at it right now */
-	_Atomic uint64_t parted_at; /* ms: when that was said */
+	_Atomic uint8_t closed;   /* the program is closing its last descriptor: the watchdog keeps off it */
+	_Atomic uint32_t tended;  /* the watchdog of the process of this epoch is at the descriptor right now */
+	_Atomic uint32_t looking; /* the watchdog of the process of this epoch looks at it right now */
+	uint32_t put_off;         /* the watchdog's: so many looks in a row did not begin for that */
 	_Atomic uint32_t parting; /* its last descriptor is being closed in the process of this epoch: no look begins */
 	_Atomic(uint8_t *) queue; /* the arena's queue of it, mapped when needed */
 	_Atomic uint8_t wrap_tried;  /* it began wrapped; with wrap NULL it has become plain */

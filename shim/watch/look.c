@@ -8,7 +8,6 @@
 #include "io/resume.h"
 #include "io/wrap.h"
 #include "runtime.h"
-#include "state/clock.h"
 #include "state/proc.h"
 #include "sys.h"
 #include "watch/socket.h"
@@ -461,15 +460,19 @@ static void look(struct hf_slot *slot, uint64_t now)
 
 void hf_look(struct hf_slot *slot, uint64_t now)
 {
-	enum { MOST_MS = 1000 }; /* a thread may have been cancelled in its close */
+	enum { MOST = 250 }; /* a second: a thread may have been cancelled in its close */
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 
 	/* Announce, then ask; hf_look_away() does it the other way round. */
 	atomic_store(&slot->looking, epoch);
-	if (atomic_load(&slot->parting) != epoch || now >= atomic_load(&slot->parted_at) + MOST_MS)
+	if (atomic_load(&slot->parting) != epoch)
+		slot->put_off = 0;
+	if (atomic_load(&slot->parting) != epoch || slot->put_off >= MOST) {
 		look(slot, now);
-	else if (atomic_load(&slot->stage) != HF_STAGE_CLOSED)
+	} else if (atomic_load(&slot->stage) != HF_STAGE_CLOSED) {
+		slot->put_off++;
 		hf_watch_schedule(slot, now + HF_WATCH_TICK_MS);
+	}
 	atomic_store(&slot->looking, 0);
 }
 
@@ -479,7 +482,6 @@ void hf_look_away(struct hf_slot *slot)
 	const struct timespec moment = {0, 20000};
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 
-	atomic_store(&slot->parted_at, hf_clock_ms(CLOCK_MONOTONIC));
 	atomic_store(&slot->parting, epoch);
 	for (int i = 0; i < MOST && atomic_load(&slot->looking) == epoch; i++)
 		hf_sys_nanosleep(&moment, NULL);
