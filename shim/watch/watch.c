@@ -177,6 +177,7 @@ void hf_watch_closed(struct hf_slot *slot)
 		} else if (stage == HF_STAGE_IDLE && atomic_exchange(&slot->mailed, 1) == 0) {
 			/* Not in the mail, nor will it be: the free list uses the same link. */
 			if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_FREE)) {
+				hf_publish_end(slot); /* of one that was gone before it was closed */
 				give_back(slot);
 				return;
 			}
