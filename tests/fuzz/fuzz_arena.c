@@ -4,6 +4,7 @@
  * the arena, nothing closed or unmapped that is not the library's, an end of every call (guard.h).
  */
 #include "guard.h"
+#include "input.h"
 #include "state/arena.h"
 #include "state/family.h"
 #include "state/hold.h"
@@ -20,7 +21,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { LAYOUT = 0x5eed, MOST_OPS = 64, FEW = 32, MOST_LATER = 8, SENTINEL = 300 };
 
-static const uint8_t *input, *input_end;
 static char *views;
 static struct later {
 	unsigned calls; /* until it is written */
@@ -34,30 +34,6 @@ static void check(bool good)
 {
 	if (!good)
 		abort();
-}
-
-static uint8_t byte(void)
-{
-	return input < input_end ? *input++ : 0;
-}
-
-static uint64_t value(void)
-{
-	uint8_t kind = byte();
-	uint64_t n = 0;
-
-	switch (kind % 4) {
-	case 0:
-		return kind / 4;
-	case 1:
-		return UINT64_MAX - kind / 4;
-	case 2:
-		return ((uint64_t)1 << kind / 4) + byte() - 128;
-	default:
-		for (int i = 0; i < 8; i++)
-			n = n << 8 | byte();
-		return n;
-	}
 }
 
 /* The sibling */

@@ -16,6 +16,7 @@ static ssize_t read_image(int fd, void *to, size_t size, off_t at);
 #undef pread
 
 #include "explain_text.h"
+#include "input.h"
 #include "metrics_text.h"
 #include "table.h"
 #include "view_json.h"
@@ -127,34 +128,6 @@ static void make_good(uint64_t now)
 		more->peer_pid = 4711;
 		for (uint8_t e = 0; e < 3; e++)
 			more->events[e] = (struct hf_view_event){.at = 1 + e, .kind = (uint8_t)(e + i)};
-	}
-}
-
-/* The input */
-
-static const uint8_t *input, *input_end;
-
-static uint8_t byte(void)
-{
-	return input < input_end ? *input++ : 0;
-}
-
-static uint64_t value(void)
-{
-	uint8_t kind = byte();
-	uint64_t n = 0;
-
-	switch (kind % 4) {
-	case 0:
-		return kind / 4;
-	case 1:
-		return UINT64_MAX - kind / 4;
-	case 2:
-		return ((uint64_t)1 << kind / 4) + byte() - 128;
-	default:
-		for (int i = 0; i < 8; i++)
-			n = n << 8 | byte();
-		return n;
 	}
 }
 

@@ -9,6 +9,7 @@
  */
 #include "core/bytes.h"
 #include "guard.h"
+#include "input.h"
 #include "io/adopt.h"
 #include "io/keep.h"
 #include "io/resume.h"
@@ -35,7 +36,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { MOST_OPS = 64, BUFFER = 32768, DEAD_TID = 0x3fffff, MOST_SCRIBBLES = 16, PATIENCE = 300 };
 
 static struct {
-	const uint8_t *at, *end; /* the input */
 	int fd, peer, listener;
 	struct hf_slot *slot;
 	struct hf_wrap *wrap;
@@ -61,13 +61,6 @@ static char program[BUFFER];
 			abort();                                  \
 		}                                                 \
 	} while (0)
-
-/* Input */
-
-static uint8_t byte(void)
-{
-	return run.at < run.end ? *run.at++ : 0;
-}
 
 static unsigned word(void)
 {
@@ -113,26 +106,6 @@ static void between(void)
 		}
 		write_there(&run.scribbles[i]);
 		run.scribbles[i] = run.scribbles[--run.nscribbles];
-	}
-}
-
-/* What a sibling would write: small numbers, large ones, those near a power of two, or any. */
-static uint64_t value(void)
-{
-	uint8_t kind = byte();
-	uint64_t n = 0;
-
-	switch (kind % 4) {
-	case 0:
-		return kind / 4;
-	case 1:
-		return UINT64_MAX - kind / 4;
-	case 2:
-		return ((uint64_t)1 << kind / 4) + byte() - 128;
-	default:
-		for (int i = 0; i < 8; i++)
-			n = n << 8 | byte();
-		return n;
 	}
 }
 
@@ -242,10 +215,10 @@ static void peer_raw(void)
 {
 	size_t size = byte();
 
-	if (size > (size_t)(run.end - run.at))
-		size = (size_t)(run.end - run.at);
-	peer_says(run.at, size);
-	run.at += size;
+	if (size > (size_t)(input_end - input))
+		size = (size_t)(input_end - input);
+	peer_says(input, size);
+	input += size;
 }
 
 static void peer_ends(void)
@@ -582,8 +555,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!prepared)
 		prepare_process();
 	prepared = true;
-	run.at = data;
-	run.end = data + size;
+	input = data;
+	input_end = data + size;
 	run.nscribbles = 0;
 	run.slept = 0;
 	run.now = hf_wrap_now_ms();
@@ -600,7 +573,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		peer_hello();
 		(void)hf_wrap_look(run.slot, run.fd);
 	}
-	for (int i = 0; i < MOST_OPS && run.at < run.end; i++)
+	for (int i = 0; i < MOST_OPS && input < input_end; i++)
 		one_op();
 	run.nscribbles = 0;
 	run.slept = hf_guard_sleeps();
