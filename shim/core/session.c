@@ -204,6 +204,11 @@ void hf_session_beat_make(struct hf_session *session, uint64_t now_us, uint64_t 
 	session->beat_due = now_us / 1000 + jittered(session);
 }
 
+uint64_t hf_session_lively_until(const struct hf_session *session, uint32_t timeout)
+{
+	return session->moved_at + pace(session->peer_interval, timeout) / 2;
+}
+
 /* Verdicts */
 
 void hf_session_troubled(struct hf_session *session, uint64_t now)

@@ -105,6 +105,12 @@ void hf_session_drained(struct hf_session *session);
 bool hf_session_may_speak(const struct hf_session *session);
 
 /*
+ * Until when what comes is no beat that is due: the peer, whose interval we know, owes none before something has stood
+ * still for so long.  Half of it, for what one side has seen move the other may have seen a while ago.  TIMEOUT: ours.
+ */
+uint64_t hf_session_lively_until(const struct hf_session *session, uint32_t timeout);
+
+/*
  * Program bytes (or a FIN) moved: RECEIVED by our kernel, or handed to it by us.  Pushes the next beat off.  Not for
  * beats: theirs must not silence ours.  Not for bytes that arrived earlier and are only now read by the program: a slow
  * reader would silence us while the peer sees nothing move.  See hf_session_arrived().

@@ -253,7 +253,7 @@ static bool prepare(int dir, const char *path, struct survivors *s)
  * before, as at exit. False: it is not ours (vfork). */
 static bool hand_over(struct survivors *s)
 {
-	bool ours = !hf_proc_borrowed();
+	bool ours = !hf_proc_elsewhere();
 
 	if (ours) {
 		hf_wrap_before_exec();

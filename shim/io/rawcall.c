@@ -140,11 +140,13 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		if ((a & CLONE_VM) == 0)
 			return hf_raw_fork(nr, a, b, c, d, e, f);
 		hf_exec_spawning();
+		hf_proc_lend();
 		return plain(nr, a, b, c, d, e, f);
 	case SYS_clone3: /* its flags come first */
 		if (!hf_wild((const void *)a) && (*(const uint64_t *)a & CLONE_VM) == 0)
 			return hf_raw_fork(nr, a, b, c, d, e, f);
 		hf_exec_spawning();
+		hf_proc_lend();
 		return plain(nr, a, b, c, d, e, f);
 	case SYS_pidfd_getfd:
 		return hf_pass_taken((int)plain(nr, a, b, c, d, e, f));

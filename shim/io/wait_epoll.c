@@ -398,9 +398,13 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 	}
 }
 
+/* Waits of this thread that need not be tried without sleeping first: the last such try was in vain. */
+static __thread uint8_t sleepy;
+
 static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
 		       const struct timespec *timeout, const sigset_t *mask)
 {
+	enum { IN_VAIN = 8 };
 	const struct timespec none = {0, 0};
 	struct hf_quiet quiet;
 	int count;
@@ -408,11 +412,15 @@ static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *event
 	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
 		return wait_on(flavour, epfd, events, room, timeout, mask);
 	/* A busy server finds what it waits for there already, and need not be guarded against signals. */
-	count = wait_on(flavour, epfd, events, room, &none, mask);
-	if (count != 0)
-		return count;
+	if (sleepy == 0) {
+		count = wait_on(flavour, epfd, events, room, &none, mask);
+		if (count != 0)
+			return count;
+		sleepy = IN_VAIN;
+	}
 	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
 	hf_quiet_end(&quiet);
+	sleepy = count > 1 ? 0 : (uint8_t)(sleepy - 1);
 	return count;
 }
 

@@ -153,7 +153,9 @@
 	X(int, execl, (const char *path, const char *arg, ...), ) \
 	X(int, execlp, (const char *file, const char *arg, ...), ) \
 	X(int, execle, (const char *path, const char *arg, ...), ) \
-	X(pid_t, vfork, (void), )
+	X(pid_t, vfork, (void), ) \
+	X(int, clone, (int (*fn)(void *), void *stack, int flags, void *arg, ...), ) \
+	X(int, __clone, (int (*fn)(void *), void *stack, int flags, void *arg, ...), )
 
 #define HF_CALLS_STDIO(X) \
 	X(FILE *, freopen, (const char *path, const char *mode, FILE *stream), (path, mode, stream)) \

@@ -210,3 +210,16 @@ const struct link_map *hf_real_locate(const char *const *wanted, struct hf_symbo
 	}
 	return NULL;
 }
+
+void *hf_real_vdso(uintptr_t at, const char *name)
+{
+	struct object object;
+
+	for (const struct link_map *map = at != 0 ? _r_debug.r_map : NULL; map != NULL; map = map->l_next)
+		if (map->l_addr == at)
+			return object_read(map, &object)
+				       ? symbol_address(&object, object_lookup(&object, name, gnu_hash_of(name),
+									       WANT_FUNCTION))
+				       : NULL;
+	return NULL;
+}

@@ -39,6 +39,9 @@ struct hf_symbol {
  */
 const struct link_map *hf_real_locate(const char *const *wanted, struct hf_symbol *found, size_t count);
 
+/* A function of the kernel's own object in this process, which is AT (vdso(7), AT_SYSINFO_EHDR): NULL, not there. */
+void *hf_real_vdso(uintptr_t at, const char *name);
+
 /* Prototypes of the layer that does the work: hf_read() and so on, one for each name. */
 #define X(ret, name, params, args) ret hf_##name params;
 HF_CALLS(X)

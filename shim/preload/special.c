@@ -4,6 +4,7 @@
  */
 #include "io/exec.h"
 #include "preload/real.h"
+#include "state/proc.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -64,13 +65,23 @@ int hf_export_execle(const char *path, const char *arg, ...)
 	return result;
 }
 
-/* Called by the code below: count it, and where to go. */
+/* Called by the code below: count it, say that a child will have our memory, and where to go. */
 __attribute__((used, visibility("hidden"))) void *hf_before_vfork(void)
 {
 	hf_exec_spawning();
+	hf_proc_lend();
 	return (void *)hf_real.vfork;
 }
 
+__attribute__((used, visibility("hidden"))) void *hf_before_clone(void)
+{
+	hf_exec_spawning();
+	hf_proc_lend();
+	return (void *)hf_real.clone;
+}
+
+/* Neither may have a frame of ours beneath it: the child goes on in it, and the parent would come back to what is left
+ * of it (vfork); or its arguments are not known to be complete (clone(2) has three that may be left out). */
 #if defined(__x86_64__)
 __asm__(".text\n"
 	".globl vfork\n"
@@ -85,7 +96,34 @@ __asm__(".text\n"
 	"	.cfi_adjust_cfa_offset -8\n"
 	"	jmp *%rax\n"
 	".cfi_endproc\n"
-	".size vfork, . - vfork\n");
+	".size vfork, . - vfork\n"
+	".globl clone\n"
+	".type clone, @function\n"
+	".globl __clone\n"
+	".set __clone, clone\n"
+	"clone:\n"
+	".cfi_startproc\n"
+	"	endbr64\n"
+	"	sub $56, %rsp\n"
+	"	.cfi_adjust_cfa_offset 56\n"
+	"	mov %rdi, (%rsp)\n"
+	"	mov %rsi, 8(%rsp)\n"
+	"	mov %rdx, 16(%rsp)\n"
+	"	mov %rcx, 24(%rsp)\n"
+	"	mov %r8, 32(%rsp)\n"
+	"	mov %r9, 40(%rsp)\n"
+	"	call hf_before_clone\n"
+	"	mov (%rsp), %rdi\n"
+	"	mov 8(%rsp), %rsi\n"
+	"	mov 16(%rsp), %rdx\n"
+	"	mov 24(%rsp), %rcx\n"
+	"	mov 32(%rsp), %r8\n"
+	"	mov 40(%rsp), %r9\n"
+	"	add $56, %rsp\n"
+	"	.cfi_adjust_cfa_offset -56\n"
+	"	jmp *%rax\n"
+	".cfi_endproc\n"
+	".size clone, . - clone\n");
 #elif defined(__aarch64__)
 __asm__(".text\n"
 	".globl vfork\n"
@@ -101,5 +139,29 @@ __asm__(".text\n"
 	"	mov x16, x0\n"
 	"	br x16\n"
 	".cfi_endproc\n"
-	".size vfork, . - vfork\n");
+	".size vfork, . - vfork\n"
+	".globl clone\n"
+	".type clone, %function\n"
+	".globl __clone\n"
+	".set __clone, clone\n"
+	"clone:\n"
+	".cfi_startproc\n"
+	"	hint #34\n"
+	"	stp x29, x30, [sp, #-80]!\n"
+	"	.cfi_adjust_cfa_offset 80\n"
+	"	stp x0, x1, [sp, #16]\n"
+	"	stp x2, x3, [sp, #32]\n"
+	"	stp x4, x5, [sp, #48]\n"
+	"	stp x6, x7, [sp, #64]\n"
+	"	bl hf_before_clone\n"
+	"	mov x16, x0\n"
+	"	ldp x0, x1, [sp, #16]\n"
+	"	ldp x2, x3, [sp, #32]\n"
+	"	ldp x4, x5, [sp, #48]\n"
+	"	ldp x6, x7, [sp, #64]\n"
+	"	ldp x29, x30, [sp], #80\n"
+	"	.cfi_adjust_cfa_offset -80\n"
+	"	br x16\n"
+	".cfi_endproc\n"
+	".size clone, . - clone\n");
 #endif

@@ -17,6 +17,9 @@
  */
 void hf_clock_find(void);
 
+/* How to ask the kernel without a system call (vdso(7)); NULL: by one.  Before the first thread is started. */
+void hf_clock_use(int (*gettime)(clockid_t clock, struct timespec *ts));
+
 /* CLOCK_MONOTONIC or CLOCK_BOOTTIME. */
 uint64_t hf_clock_us(clockid_t clock);
 uint64_t hf_clock_ms(clockid_t clock);

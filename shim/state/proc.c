@@ -54,7 +54,14 @@ uint32_t hf_proc_enter(bool *forked)
 	return fresh;
 }
 
-bool hf_proc_borrowed(void)
+_Atomic uint8_t hf_proc_lent;
+
+void hf_proc_lend(void)
+{
+	atomic_store(&hf_proc_lent, 1);
+}
+
+bool hf_proc_elsewhere(void)
 {
 	return hf_sys_getpid() != atomic_load_explicit(&owner_pid, memory_order_relaxed) &&
 	       atomic_load_explicit(hf_proc_epoch, memory_order_relaxed) != 0;

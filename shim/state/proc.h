@@ -27,8 +27,19 @@ uint32_t hf_proc_enter(bool *forked);
 uint32_t hf_proc_spawns(void);
 void hf_proc_count_spawn(void);
 
-/* Whether this is a vfork(2) child (or another process sharing our memory): the descriptors are its own, every table
- * of ours is its parent's and must not be changed.  One system call. */
-bool hf_proc_borrowed(void);
+/*
+ * Whether this is a vfork(2) child (or another process sharing our memory): the descriptors are its own, every table
+ * of ours is its parent's and must not be changed.  hf_proc_elsewhere() asks the kernel.  hf_proc_borrowed() does once
+ * this memory has been lent, as far as our wrappers of vfork(2) and clone(2) saw; until then it is one load.
+ */
+extern _Atomic uint8_t hf_proc_lent;
+void hf_proc_lend(void);
+bool hf_proc_elsewhere(void);
+
+static inline bool hf_proc_borrowed(void)
+{
+	return __builtin_expect(atomic_load_explicit(&hf_proc_lent, memory_order_relaxed) != 0, 0) &&
+	       hf_proc_elsewhere();
+}
 
 #endif

@@ -19,7 +19,7 @@
 
 enum { WARM = 12, LARGE = 16384 };
 
-static int zero, null, us, peer, idle, epoll;
+static int zero, null, us, peer, idle, epoll, busy, busy_peer, busy_epoll;
 static char buf[LARGE];
 
 static void fill(size_t size)
@@ -117,6 +117,35 @@ static void epoll_ready(void)
 		errx(1, "epoll_wait");
 }
 
+/* A socket of the kind that servers have, not blocking and in use. */
+static void busy_ready(void)
+{
+	write_all(busy_peer, buf, 64);
+	usleep(4000);
+}
+
+static void busy_read(void)
+{
+	if (read(busy, buf, 64) != 64)
+		err(1, "read");
+}
+
+static void epoll_busy(void)
+{
+	struct epoll_event event;
+
+	if (epoll_wait(busy_epoll, &event, 1, 0) != 1)
+		errx(1, "epoll_wait");
+}
+
+static void epoll_mod(void)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = busy};
+
+	if (epoll_ctl(busy_epoll, EPOLL_CTL_MOD, busy, &event) != 0)
+		err(1, "epoll_ctl");
+}
+
 static const struct call {
 	const char *name;
 	void (*before)(void), (*counted)(void), (*after)(void);
@@ -132,6 +161,8 @@ static const struct call {
 	{"poll-idle", NULL, poll_idle, NULL},
 	{"poll-ready", ready_64, poll_ready, read_64},
 	{"epoll-ready", ready_64, epoll_ready, read_64},
+	{"epoll-mod", NULL, epoll_mod, NULL},
+	{"epoll-busy", busy_ready, epoll_busy, busy_read},
 };
 
 static const struct call *call_named(const char *name)
@@ -156,6 +187,12 @@ static void run(const struct call *call)
 	peer = accept_one(listener);
 	idle = connect_to(port, 0);
 	(void)accept_one(listener);
+	busy = connect_to(port, 0);
+	busy_peer = accept_one(listener);
+	fcntl(busy, F_SETFL, O_NONBLOCK);
+	event.data.fd = busy;
+	busy_epoll = epoll_create1(0);
+	epoll_ctl(busy_epoll, EPOLL_CTL_ADD, busy, &event);
 	epoll = epoll_create1(0);
 	epoll_ctl(epoll, EPOLL_CTL_ADD, us, &event);
 	for (int i = 0; i < WARM; i++) {
@@ -163,6 +200,8 @@ static void run(const struct call *call)
 		(void)!read(us, buf, 1);
 		write_64();
 		taken();
+		busy_ready();
+		busy_read();
 	}
 	usleep(150000); /* the watchdog has seen them */
 	for (int i = 0; i < 3; i++) {

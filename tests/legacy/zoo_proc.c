@@ -86,6 +86,32 @@ static void vfork_exec(void)
 	talk("parent", s[0], s[1]);
 }
 
+static int sweep(void *arg)
+{
+	(void)arg;
+	for (int fd = 3; fd < 100; fd++)
+		close(fd);
+	return 3;
+}
+
+/* The same by clone(2): memory shared, descriptors not. */
+static void clone_vm(void)
+{
+	static char stack[64 * 1024] __attribute__((aligned(16)));
+	int s[2], status;
+
+	pair(s);
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = clone(sweep, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+
+		T(waitpid(pid, &status, 0) == pid);
+		say_status("sweeper", status);
+		talk("parent", s[0], s[1]);
+		talk("parent", s[1], s[0]);
+		settle();
+	}
+}
+
 static void spawn(void)
 {
 	int s[2], status;
@@ -433,6 +459,7 @@ int main(int argc, char **argv)
 		{"shared", shared},
 		{"fork_at_once", fork_at_once},
 		{"vfork_exec", vfork_exec},
+		{"clone_vm", clone_vm},
 		{"spawn", spawn},
 		{"daemonise", daemonise},
 		{"exec_again", exec_again},
