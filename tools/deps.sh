@@ -14,7 +14,7 @@ TEST='iproute2 nftables redis-server redis-tools nginx-light curl memcached libm
 	mosquitto-clients netcat-openbsd openssl python3 perl socat postgresql openssh-server openssh-client
 	openssh-sftp-server haproxy apache2-bin rsync vsftpd openbsd-inetd ucspi-tcp procps strace mandoc zsh tmux
 	python3-prometheus-client libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 libkeepalive0 libeatmydata1 torsocks
-	proxychains4 libfaketime valgrind binutils conntrack'
+	proxychains4 libfaketime wrk valgrind binutils conntrack'
 # PACKAGE/SERVICE where their names differ.
 SERVICES='redis-server nginx memcached mosquitto postgresql openssh-server/ssh openssh-server/ssh.socket haproxy rsync
 	vsftpd openbsd-inetd openbsd-inetd/inetd'

@@ -428,7 +428,8 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 
 	if (!hf_wrap_take_rx(slot, fd, me, 0)) {
 		/* Another thread sleeps in a read, and swallows the beats; before frames flow nobody sleeps with the
-		 * turn in hand: the watchdog is taking the handshake further, or has just found the peer to be plain. */
+		 * turn in hand: the watchdog is taking the handshake further, or has just found the peer to be plain.
+		 */
 		return wrap == NULL || (atomic_load(&wrap->phase) == HF_PHASE_ON && settle_tx(slot, fd, me, last));
 	}
 	settled = buried(slot) ? 1 : settle(slot, fd, me, last);

@@ -218,8 +218,8 @@ void *hf_real_vdso(uintptr_t at, const char *name)
 	for (const struct link_map *map = at != 0 ? _r_debug.r_map : NULL; map != NULL; map = map->l_next)
 		if (map->l_addr == at)
 			return object_read(map, &object)
-				       ? symbol_address(&object, object_lookup(&object, name, gnu_hash_of(name),
-									       WANT_FUNCTION))
+				       ? symbol_address(&object,
+							object_lookup(&object, name, gnu_hash_of(name), WANT_FUNCTION))
 				       : NULL;
 	return NULL;
 }

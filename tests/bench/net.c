@@ -3,6 +3,7 @@
  *   net rtt SIZE       a message of SIZE bytes there and back: ns a round trip
  *   net poll SIZE      the same, each side in poll(2) before each read(2), listening socket in the set: ns
  *   net stream SIZE    write(2)s of SIZE bytes one way, to the last byte's arrival: MB/s
+ *   net spent SIZE     the same: ns of processor time of both, for a KiB
  *   net churn          connect, one byte there and back, close: ns a connection
  * BENCH_PORT is where the one listens, BENCH_VIA where the other connects to: there is something in between.
  */
@@ -10,6 +11,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { LARGEST = 1 << 20 };
@@ -68,6 +70,8 @@ static void echo(int fd, size_t size, bool polling)
 		write_all(fd, buf, size);
 }
 
+static uint64_t streamed; /* bytes */
+
 static double stream(int fd, size_t size)
 {
 	uint64_t start = now_ns(), end = start + duration_ns(), bytes = 0;
@@ -78,6 +82,7 @@ static double stream(int fd, size_t size)
 			write_all(fd, buf, size);
 		bytes += size * batch;
 	}
+	streamed = bytes;
 	/* The last byte has arrived when the reader, having seen the end, closes. */
 	shutdown(fd, SHUT_WR);
 	while (read(fd, buf, 1) > 0)
@@ -134,7 +139,7 @@ static void serve(const char *what, size_t size)
 	if (strcmp(what, "churn") == 0)
 		serve_churn();
 	fd = accept_one(listener);
-	if (strcmp(what, "stream") == 0)
+	if (strcmp(what, "stream") == 0 || strcmp(what, "spent") == 0)
 		drain(fd);
 	else
 		echo(fd, size, strcmp(what, "poll") == 0);
@@ -156,7 +161,7 @@ static double measure(const char *what, size_t size, in_port_t port)
 	if (strcmp(what, "churn") == 0)
 		return churn(port);
 	fd = connect_to(in_between(port), 0);
-	if (strcmp(what, "stream") == 0)
+	if (strcmp(what, "stream") == 0 || strcmp(what, "spent") == 0)
 		value = stream(fd, size);
 	else
 		value = round_trips(fd, size, strcmp(what, "poll") == 0);
@@ -164,11 +169,23 @@ static double measure(const char *what, size_t size, in_port_t port)
 	return value;
 }
 
+/* Processor time so far, ns: WHO as in getrusage(2). */
+static double used(int who)
+{
+	struct rusage usage;
+
+	if (getrusage(who, &usage) < 0)
+		err(1, "getrusage");
+	return 1e9 * (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       1e3 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
 	in_port_t port;
+	double value;
 	pid_t pid;
 
 	if (size == 0 || size > LARGEST)
@@ -183,9 +200,13 @@ int main(int argc, char **argv)
 		serve(what, size);
 		_exit(0);
 	}
-	print_value(measure(what, size, port));
+	value = measure(what, size, port);
+	if (strcmp(what, "spent") != 0)
+		print_value(value);
 	if (strcmp(what, "churn") == 0)
 		kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+	if (strcmp(what, "spent") == 0)
+		print_value((used(RUSAGE_SELF) + used(RUSAGE_CHILDREN)) * 1024 / (double)streamed);
 	return 0;
 }

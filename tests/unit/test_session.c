@@ -121,6 +121,25 @@ static void pace(void **state)
 	assert_true(session.beat_due >= UINT32_MAX / 3 && session.beat_due <= UINT32_MAX / 3 + UINT32_MAX / 12 + 1);
 }
 
+/* While it lasts no beat is due: the peer may owe one after its own interval or a third of our timeout, whichever is
+ * less. */
+static void lively(void **state)
+{
+	struct hf_session session;
+
+	(void)state;
+	hf_session_init(&session, 1000, 9000, 4000, 30000, 1);
+	assert_int_equal(hf_session_lively_until(&session, 30000), 1000 + 4000 / 2);
+	assert_int_equal(hf_session_lively_until(&session, 3000), 1000 + 1000 / 2);
+	assert_int_equal(hf_session_lively_until(&session, 0), 1000 + 4000 / 2);
+	hf_session_moved(&session, 5000, false);
+	assert_int_equal(hf_session_lively_until(&session, 30000), 5000 + 4000 / 2);
+	hf_session_heard(&session, 8000); /* theirs do not make it lively */
+	assert_int_equal(hf_session_lively_until(&session, 30000), 5000 + 4000 / 2);
+	hf_session_init(&session, 1000, 9000, 1, 30000, 1);
+	assert_int_equal(hf_session_lively_until(&session, 30000), 1000 + HF_BEAT_PACE_LEAST / 2);
+}
+
 static void who_beats(void **state)
 {
 	struct hf_session session = fresh();
@@ -307,15 +326,11 @@ static void hostile_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(transitions),
-		cmocka_unit_test(beat_when_idle),
-		cmocka_unit_test(pace),
-		cmocka_unit_test(who_beats),
-		cmocka_unit_test(round_trip),
-		cmocka_unit_test(hung),
-		cmocka_unit_test(hung_on_a_path_that_loses),
-		cmocka_unit_test(arrivals),
-		cmocka_unit_test(stalled),
+		cmocka_unit_test(transitions),   cmocka_unit_test(beat_when_idle),
+		cmocka_unit_test(pace),          cmocka_unit_test(lively),
+		cmocka_unit_test(who_beats),     cmocka_unit_test(round_trip),
+		cmocka_unit_test(hung),          cmocka_unit_test(hung_on_a_path_that_loses),
+		cmocka_unit_test(arrivals),      cmocka_unit_test(stalled),
 		cmocka_unit_test(hostile_state),
 	};
 
