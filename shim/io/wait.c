@@ -102,6 +102,55 @@ void hf_quiet_end(const struct hf_quiet *quiet)
 	(void)hf_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &quiet->own, NULL, KERNEL_SIGSET);
 }
 
+uint64_t hf_undisturbed(int fd, uint64_t until)
+{
+	hf_fd_entry entry = fd >= 0 ? hf_fdmap_get(fd) : HF_FD_PASS;
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	uint64_t lively;
+
+	if (entry == HF_FD_LISTENER)
+		return hf_resume_serving() ? 0 : until;
+	if (slot != NULL && hf_redial_of(slot) != NULL)
+		return 0;
+	if (wrap == NULL)
+		return until;
+	lively = atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) ? atomic_load(&wrap->lively_until)
+										     : 0;
+	return lively < until ? lively : until;
+}
+
+const struct timespec *hf_undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part)
+{
+	uint64_t now = until != 0 ? hf_wrap_now_ms() : 0, left = until > now ? until - now : 0;
+
+	if (left <= 1 || hf_resume_stirring())
+		return NULL;
+	left--; /* the clock counts in whole ones */
+	*part = (struct timespec){(time_t)(left / 1000), (long)(left % 1000) * 1000000};
+	if (timeout != NULL &&
+	    (timeout->tv_sec < part->tv_sec || (timeout->tv_sec == part->tv_sec && timeout->tv_nsec <= part->tv_nsec)))
+		*part = *timeout;
+	return part;
+}
+
+static __thread uint8_t in_vain; /* waits of this thread yet to come that need no try */
+
+bool hf_wait_eager(void)
+{
+	return in_vain == 0;
+}
+
+void hf_wait_was(int count, bool slept)
+{
+	enum { WAITS = 8 };
+
+	if (!slept)
+		in_vain = count == 0 ? WAITS : 0;
+	else
+		in_vain = count > 1 || in_vain == 0 ? 0 : (uint8_t)(in_vain - 1);
+}
+
 /* The path is gone: what has come over it can be read, everything else is a pause. */
 static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause)
 {
@@ -258,12 +307,12 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 	return sift_fds(fds, count, &sieve);
 }
 
-/* One deadline for the whole wait, however many beats come meanwhile. */
-static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+/* TIMEOUT is over at UNTIL (us), which is one deadline for the whole wait, however many beats come meanwhile. */
+static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, uint64_t until,
+		   const sigset_t *mask)
 {
 	const struct timespec slice = {0, 50000000};
-	const struct timespec *limit;
-	uint64_t until = hf_deadline(timeout);
+	const struct timespec *limit = timeout;
 	struct timespec left;
 
 	for (;;) {
@@ -273,31 +322,51 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, false)) != 0)
 			return ready;
 		/* Taken from a listener by the watchdog: no wait of the kernel's ends for it. */
-		limit = timeout != NULL ? hf_left(until, &left) : NULL;
 		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
 			limit = &slice;
 		ready = hf_real.ppoll(fds, count, limit, mask);
-		if (ready == 0 && limit == &slice)
-			continue;
-		if (ready <= 0)
+		if (ready < 0 || (ready == 0 && limit != &slice))
 			return ready;
-		ready = sift_fds(fds, count, &sieve);
-		errno = error;
-		if (ready > 0 || hf_passed(until))
-			return ready;
-		if (sieve.pause)
-			hf_pause();
+		if (ready > 0) {
+			ready = sift_fds(fds, count, &sieve);
+			errno = error;
+			if (ready > 0 || hf_passed(until))
+				return ready;
+			if (sieve.pause)
+				hf_pause();
+		}
+		limit = timeout != NULL ? hf_left(until, &left) : NULL;
 	}
+}
+
+static uint64_t undisturbed_fds(const struct pollfd *fds, nfds_t count)
+{
+	uint64_t until = UINT64_MAX;
+
+	for (nfds_t i = 0; i < count && until != 0; i++)
+		until = hf_undisturbed(fds[i].fd, until);
+	return until;
 }
 
 static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct hf_quiet quiet;
+	struct timespec first, left;
+	uint64_t until, undisturbed;
 	int ready;
 
-	if (hf_wait_confined() || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
-		return poll_on(fds, count, timeout, mask);
-	ready = poll_on(fds, count, timeout, hf_quiet_begin(&quiet, mask));
+	until = hf_deadline(timeout);
+	if (hf_wait_confined() || until == 0)
+		return poll_on(fds, count, timeout, until, mask);
+	undisturbed = undisturbed_fds(fds, count);
+	if (hf_undisturbed_part(undisturbed, timeout, &first) != NULL) {
+		undisturbed = undisturbed < UINT64_MAX / 1000 ? 1000 * undisturbed : UINT64_MAX;
+		ready = poll_on(fds, count, &first, until < undisturbed ? until : undisturbed, mask);
+		if (ready != 0 || hf_passed(until))
+			return ready;
+		timeout = timeout != NULL ? hf_left(until, &left) : NULL;
+	}
+	ready = poll_on(fds, count, timeout, until, hf_quiet_begin(&quiet, mask));
 	hf_quiet_end(&quiet);
 	return ready;
 }

@@ -398,29 +398,24 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 	}
 }
 
-/* Waits of this thread that need not be tried without sleeping first: the last such try was in vain. */
-static __thread uint8_t sleepy;
-
 static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
 		       const struct timespec *timeout, const sigset_t *mask)
 {
-	enum { IN_VAIN = 8 };
 	const struct timespec none = {0, 0};
 	struct hf_quiet quiet;
 	int count;
 
 	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
 		return wait_on(flavour, epfd, events, room, timeout, mask);
-	/* A busy server finds what it waits for there already, and need not be guarded against signals. */
-	if (sleepy == 0) {
+	if (hf_wait_eager()) {
 		count = wait_on(flavour, epfd, events, room, &none, mask);
+		hf_wait_was(count, false);
 		if (count != 0)
 			return count;
-		sleepy = IN_VAIN;
 	}
 	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
 	hf_quiet_end(&quiet);
-	sleepy = count > 1 ? 0 : (uint8_t)(sleepy - 1);
+	hf_wait_was(count, true);
 	return count;
 }
 

@@ -87,6 +87,7 @@ struct hf_wrap {
 	_Atomic uint8_t low_raised;     /* but for the time of a wait */
 	_Atomic uint8_t starved;        /* a write was refused for want of room in the queue: an edge is owed */
 	_Atomic uint8_t lively;         /* no beat is due, and nobody would sleep for want of bytes: hf_wrap_lively() */
+	_Atomic uint64_t lively_until;  /* ms: no beat is due before; 0: one may be */
 	/* The watchdog's: how far things were at its last visit, ms where they are times. */
 	uint64_t seen_at, seen_sent, seen_received, seen_bytes, unread_since, ledger_at;
 	uint64_t stalled_since, half_since, owed_since; /* 0: not */
@@ -238,10 +239,11 @@ static inline bool hf_wrap_ready(struct hf_slot *slot, int fd)
 }
 
 /*
- * Whether the kernel's word that SLOT can be read may go to the program as it is.  The bytes were only looked at to keep
- * beats from ending waits; none is due while something moves, and should one come all the same (the watchdog has been
- * stopped), a socket with O_NONBLOCK says EAGAIN, which select(2) and poll(2) warn of.  One load on the way of every
- * event; the watchdog, at its visits, says what is so, and whoever takes O_NONBLOCK away says hf_wrap_may_sleep().
+ * Whether the kernel's word that SLOT can be read may go to the program as it is.  The bytes were only looked at to
+ * keep beats from ending waits; none is due while something moves, and should one come all the same (the watchdog has
+ * been stopped), a socket with O_NONBLOCK says EAGAIN, which select(2) and poll(2) warn of.  One load on the way of
+ * every event; the watchdog, at its visits, says what is so, and whoever takes O_NONBLOCK away says
+ * hf_wrap_may_sleep().
  */
 static inline bool hf_wrap_lively(const struct hf_wrap *wrap)
 {

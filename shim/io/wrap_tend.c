@@ -254,10 +254,11 @@ static uint64_t say_lively(struct hf_wrap *wrap, int fd, uint64_t now, uint64_t 
 	uint32_t timeout = hf_runtime.policy.timeout;
 	uint64_t until = hf_session_lively_until(&wrap->session, timeout);
 	/* Not for a moment only: visits cost more than looks. */
-	bool lively = until > now + (until - wrap->session.moved_at) / 4 && atomic_load(&wrap->low_water) <= 1 &&
-		      wrap->session.state == HF_S_ESTABLISHED && (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
+	bool lively = until > now + (until - wrap->session.moved_at) / 4 && wrap->session.state == HF_S_ESTABLISHED;
 
-	atomic_store(&wrap->lively, lively);
+	atomic_store(&wrap->lively_until, lively ? until : 0);
+	atomic_store(&wrap->lively,
+		     lively && atomic_load(&wrap->low_water) <= 1 && (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0);
 	return lively && until < next ? until : next;
 }
 
