@@ -400,10 +400,8 @@ int hf_dup3(int from, int to, int flags)
 	return dup_onto(from, to, flags, true);
 }
 
-static int fcntl_result(int fd, int op, long arg, int result)
+static int fcntl_result(int fd, int op, int result)
 {
-	if (result >= 0 && op == F_SETFL && (arg & O_NONBLOCK) == 0 && hf_on())
-		hf_wrap_may_sleep(fd);
 	if (result >= 0 && (op == F_DUPFD || op == F_DUPFD_CLOEXEC) && hf_on() && !hf_proc_borrowed())
 		duplicated(fd, result);
 	return result;
@@ -420,7 +418,7 @@ int hf_fcntl(int fd, int op, long arg)
 	hf_real_ready();
 	if (hf_unlikely(spares(fd, op, arg)))
 		return 0;
-	return fcntl_result(fd, op, arg, hf_real.fcntl(fd, op, arg));
+	return fcntl_result(fd, op, hf_real.fcntl(fd, op, arg));
 }
 
 int hf_fcntl64(int fd, int op, long arg)
@@ -428,7 +426,7 @@ int hf_fcntl64(int fd, int op, long arg)
 	hf_real_ready();
 	if (hf_unlikely(spares(fd, op, arg)))
 		return 0;
-	return fcntl_result(fd, op, arg, (hf_real.fcntl64 != NULL ? hf_real.fcntl64 : hf_real.fcntl)(fd, op, arg));
+	return fcntl_result(fd, op, (hf_real.fcntl64 != NULL ? hf_real.fcntl64 : hf_real.fcntl)(fd, op, arg));
 }
 
 int hf___fcntl(int fd, int op, long arg)
@@ -449,7 +447,5 @@ int hf_ioctl(int fd, unsigned long op, long arg)
 		*(int *)arg = bytes;
 	else if (op == SIOCOUTQ && result == 0 && (slot = hf_gate(fd, HF_OTHER, &refused)) != NULL)
 		*(int *)arg = hf_wrap_outq(slot, *(int *)arg);
-	else if (op == FIONBIO && result == 0 && *(int *)arg == 0 && hf_on())
-		hf_wrap_may_sleep(fd);
 	return result;
 }

@@ -176,7 +176,6 @@ static int set_wrapped(int fd, int name, const void *value, socklen_t len)
 		/* The kernel counts headers and beats: it is left at one byte, and the counting is ours. */
 		memcpy(&low, value, sizeof(low));
 		atomic_store(&wrap->low_water, low > 0 ? low : low < 0 ? INT_MAX : 1);
-		atomic_store(&wrap->lively, 0);
 		(void)hf_real.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
 	}
 	return result;

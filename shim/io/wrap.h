@@ -86,7 +86,6 @@ struct hf_wrap {
 	_Atomic int low_water;          /* SO_RCVLOWAT as the program set it, 0: never; the kernel's is 1 */
 	_Atomic uint8_t low_raised;     /* but for the time of a wait */
 	_Atomic uint8_t starved;        /* a write was refused for want of room in the queue: an edge is owed */
-	_Atomic uint8_t lively;         /* no beat is due, and nobody would sleep for want of bytes: hf_wrap_lively() */
 	_Atomic uint64_t lively_until;  /* ms: no beat is due before; 0: one may be */
 	/* The watchdog's: how far things were at its last visit, ms where they are times. */
 	uint64_t seen_at, seen_sent, seen_received, seen_bytes, unread_since, ledger_at;
@@ -239,19 +238,13 @@ static inline bool hf_wrap_ready(struct hf_slot *slot, int fd)
 }
 
 /*
- * Whether the kernel's word that SLOT can be read may go to the program as it is.  The bytes were only looked at to
- * keep beats from ending waits; none is due while something moves, and should one come all the same (the watchdog has
- * been stopped), a socket with O_NONBLOCK says EAGAIN, which select(2) and poll(2) warn of.  One load on the way of
- * every event; the watchdog, at its visits, says what is so, and whoever takes O_NONBLOCK away says
- * hf_wrap_may_sleep().
+ * Whether the next byte the kernel has is the program's: inside a frame nothing else can come.  Then its word goes to
+ * the program as it is.  Without the turn: another thread may be at it, and take the byte as it might natively.
  */
-static inline bool hf_wrap_lively(const struct hf_wrap *wrap)
+static inline bool hf_wrap_inside(const struct hf_wrap *wrap)
 {
-	return atomic_load_explicit(&wrap->lively, memory_order_relaxed) != 0;
+	return hf_rx_open(&wrap->rx) > 0 && atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1;
 }
-
-/* FD, whatever it is, has just been made to block. */
-void hf_wrap_may_sleep(int fd);
 
 /* What poll(2) should say of the ends of the channel: POLLIN and POLLRDHUP when the peer's direction has ended, POLLOUT
  * when ours has (a write fails at once), POLLHUP when both have.  AHEAD: look for an end behind unread bytes too, as

@@ -79,6 +79,8 @@ static int byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
 {
 	uint8_t room[HF_RX_OVERHEAD_MOST + 1];
 	size_t due = hf_rx_overhead(&wrap->rx);
+	enum hf_frame_type type;
+	uint32_t length;
 	struct hf_rx copy;
 	struct hf_rx_news news;
 	long got;
@@ -91,6 +93,10 @@ static int byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
 		return (int)got;
 	if (got != (long)due + 1)
 		return 0;
+	/* A whole header of program bytes, most often. */
+	if (due == HF_HEADER_SIZE && wrap->rx.have == 0 && !wrap->rx.proof_due &&
+	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0)
+		return 1;
 	copy = wrap->rx;
 	return hf_rx_squeeze(&copy, room, due + 1, &news) > 0;
 }

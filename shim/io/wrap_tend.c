@@ -10,7 +10,6 @@
 #include "watch/tcpinfo.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -247,29 +246,15 @@ static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
 		hf_wrap_fail(slot, EPROTO);
 }
 
-/* How things are until the next visit (hf_wrap_lively()), which has to be before they change.  Returns when: NEXT, or
- * earlier. */
-static uint64_t say_lively(struct hf_wrap *wrap, int fd, uint64_t now, uint64_t next)
+/* How long no beat can come, if it is not for a moment only: visits cost more than waits.  Returns when the next visit
+ * is due, which has to be before that is over: NEXT, or earlier. */
+static uint64_t say_lively(struct hf_wrap *wrap, uint64_t now, uint64_t next)
 {
-	uint32_t timeout = hf_runtime.policy.timeout;
-	uint64_t until = hf_session_lively_until(&wrap->session, timeout);
-	/* Not for a moment only: visits cost more than looks. */
+	uint64_t until = hf_session_lively_until(&wrap->session, hf_runtime.policy.timeout);
 	bool lively = until > now + (until - wrap->session.moved_at) / 4 && wrap->session.state == HF_S_ESTABLISHED;
 
 	atomic_store(&wrap->lively_until, lively ? until : 0);
-	atomic_store(&wrap->lively,
-		     lively && atomic_load(&wrap->low_water) <= 1 && (hf_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0);
 	return lively && until < next ? until : next;
-}
-
-void hf_wrap_may_sleep(int fd)
-{
-	hf_fd_entry entry = hf_fdmap_get(fd);
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
-	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
-
-	if (wrap != NULL)
-		atomic_store(&wrap->lively, 0);
 }
 
 static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence)
@@ -309,7 +294,7 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	}
 	if (ours)
 		hf_turn_end(&wrap->rx_turn);
-	next = say_lively(wrap, fd, now, wrap->session.beat_due);
+	next = say_lively(wrap, now, wrap->session.beat_due);
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
 	    hf_resume_backlog(slot, wrap) != 0 || atomic_load(&wrap->starved) != 0 ||
 	    wrap->session.state == HF_S_TIME_WAIT || (writing && peer_ended(evidence)))
