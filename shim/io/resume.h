@@ -132,7 +132,7 @@ static inline uint32_t hf_resume_send_limit(struct hf_slot *slot)
 size_t hf_resume_room(struct hf_slot *slot, int fd);
 
 /* Whether there is room for N bytes without asking: it was asked not long ago. */
-enum { HF_RESUME_PIECE = 32 * 1024 };
+enum { HF_RESUME_PIECE = 128 * 1024 };
 static inline bool hf_resume_ample(const struct hf_resume *resume, size_t n)
 {
 	const struct hf_ring ring = hf_resume_ring(resume);
