@@ -109,6 +109,38 @@ static inline size_t hf_rx_open(const struct hf_rx *rx)
 	return rx->type == HF_FRAME_DATA ? hf_once(rx->payload) : 0;
 }
 
+/*
+ * Between frames HEADER came, whole, and N > 0 bytes behind it: whether they are of one DATA frame, which may stand
+ * here.  Then RX is past them, otherwise as it was.  The usual case, and nothing but that.
+ */
+static inline bool hf_rx_one(struct hf_rx *rx, const uint8_t header[HF_HEADER_SIZE], size_t n)
+{
+	uint32_t length = hf_get32(header + HF_HEADER_LENGTH);
+
+	if (rx->type != 0 || rx->have != 0 || rx->corrupt || rx->proof_due || rx->fin || rx->ended ||
+	    header[HF_HEADER_TYPE] != HF_FRAME_DATA || length > HF_DATA_MOST || n > length ||
+	    hf_get16(header + HF_HEADER_CHECK) != hf_header_check(header))
+		return false;
+	rx->received += n;
+	rx->payload = length - (uint32_t)n;
+	rx->type = n < length ? HF_FRAME_DATA : 0;
+	return true;
+}
+
+/* The same of N bytes inside a frame. */
+static inline bool hf_rx_more(struct hf_rx *rx, size_t n)
+{
+	uint32_t open = (uint32_t)hf_rx_open(rx);
+
+	if (n > open)
+		return false;
+	rx->received += n;
+	rx->payload = open - (uint32_t)n;
+	if (n == open)
+		rx->type = 0;
+	return true;
+}
+
 /* Whether the connection may end here without anything missing: between frames. */
 static inline bool hf_rx_between(const struct hf_rx *rx)
 {
@@ -158,6 +190,13 @@ size_t hf_tx_took(struct hf_tx *tx, const struct hf_tx_plan *plan, size_t took);
 static inline bool hf_tx_between(const struct hf_tx *tx)
 {
 	return tx->owed_size == 0 && tx->open == 0 && !tx->ended;
+}
+
+/* The kernel took all of a plan that was made when hf_tx_between(), for N bytes, of which it was. */
+static inline void hf_tx_one(struct hf_tx *tx, size_t n)
+{
+	tx->tail = 0;
+	tx->sent += n;
 }
 
 /*

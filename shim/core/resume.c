@@ -7,20 +7,6 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n)
-{
-	size_t at, first;
-
-	if (ring->start == ring->end)
-		ring->base = ring->end;
-	at = (size_t)((ring->end - ring->base) % ring->size);
-	n = least(n, hf_ring_room(ring));
-	first = least(n, ring->size - at);
-	memcpy(memory + at, bytes, first);
-	memcpy(memory, (const uint8_t *)bytes + first, n - first);
-	ring->end += n;
-}
-
 void hf_ring_release(struct hf_ring *ring, uint64_t offset)
 {
 	if (offset > ring->start && offset <= ring->end)
@@ -33,7 +19,7 @@ size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t of
 
 	if (offset < ring->start || offset >= ring->end)
 		return 0;
-	at = (size_t)((offset - ring->base) % ring->size);
+	at = hf_ring_place(ring, offset);
 	*bytes = memory + at;
 	return least((size_t)(ring->end - offset), ring->size - at);
 }

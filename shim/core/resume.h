@@ -36,8 +36,31 @@ static inline size_t hf_ring_room(const struct hf_ring *ring)
 	return used < ring->size ? (size_t)(ring->size - used) : 0; /* more than all of it: no ring of ours */
 }
 
+/* Where byte OFFSET stands, if it does. */
+static inline size_t hf_ring_place(const struct hf_ring *ring, uint64_t offset)
+{
+	uint64_t from = offset - ring->base;
+
+	if (from < ring->size)
+		return (size_t)from;
+	return ring->size != 0 ? (size_t)(from % ring->size) : 0;
+}
+
 /* Append N bytes, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes, which is all that is relied on. */
-void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n);
+static inline void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n)
+{
+	size_t at, first, room = hf_ring_room(ring);
+
+	if (ring->start == ring->end)
+		ring->base = ring->end;
+	at = hf_ring_place(ring, ring->end);
+	n = n < room ? n : room;
+	first = n < ring->size - at ? n : ring->size - at;
+	memcpy(memory + at, bytes, first);
+	if (first < n)
+		memcpy(memory, (const uint8_t *)bytes + first, n - first);
+	ring->end += n;
+}
 
 /* What is before OFFSET has arrived. Further than the end, or less than before: ignored. */
 void hf_ring_release(struct hf_ring *ring, uint64_t offset);

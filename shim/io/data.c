@@ -12,8 +12,6 @@
 
 /* What the wrapped connection is given: a vector, its length, the flags of recv(2) or send(2). */
 #define WRAP_READ(iov, count, flags) hf_wrap_recv(slot_, fd, iov, (size_t)(count), flags, &plain_)
-#define WRAP_RECV(iov, count, flags) receive(slot_, fd, iov, (size_t)(count), flags, &plain_)
-#define WRAP_SEND(iov, count, flags) transmit(slot_, fd, iov, (size_t)(count), flags, &plain_)
 #define WRAP_MOVE(iov, count, flags) hf_wrap_send(slot_, fd, iov, (size_t)(count), flags, &plain_)
 #define ONE(buf, size)               (&(struct iovec){(void *)(uintptr_t)(buf), (size)}), 1
 #define VECTOR_OF(msg)               hf_wild(msg) ? NULL : (msg)->msg_iov, hf_wild(msg) ? 0 : (msg)->msg_iovlen
@@ -24,12 +22,16 @@
 
 #define READS(type, name, args, ...) \
 	HF_THROUGH(type, fd, HF_READS, name, args, WRAP_READ(__VA_ARGS__), AGAIN_READ(__VA_ARGS__))
-#define RECEIVES(type, name, args, ...) \
-	HF_THROUGH(type, fd, HF_READS, name, args, WRAP_RECV(__VA_ARGS__), AGAIN_READ(__VA_ARGS__))
-#define WRITES(type, name, args, ...) \
-	HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_SEND(__VA_ARGS__), AGAIN_SEND(__VA_ARGS__))
 #define VECTORS(type, name, args, ...) \
 	HF_THROUGH(type, fd, HF_WRITES, name, args, WRAP_MOVE(__VA_ARGS__), AGAIN_SEND(__VA_ARGS__))
+
+/* By READER or WRITER, of one piece: SIZE bytes at buf. */
+#define READS_ONE(name, args, reader, size, flags)                                                  \
+	HF_THROUGH(ssize_t, fd, HF_READS, name, args, reader(slot_, fd, buf, size, flags, &plain_), \
+		   hf_redial_call(slot_, fd, false, ONE(buf, size), flags))
+#define WRITES_ONE(name, args, size, flags)                                                                  \
+	HF_THROUGH(ssize_t, fd, HF_WRITES, name, args, transmit_piece(slot_, fd, buf, size, flags, &plain_), \
+		   hf_redial_call(slot_, fd, true, ONE(buf, size), flags))
 
 /* recv(2) and send(2) take any size and move no more than this; read(2) and write(2) refuse what no memory holds. */
 static size_t at_most(size_t size)
@@ -132,6 +134,21 @@ static ssize_t send_one(struct hf_slot *slot, int fd, const struct msghdr *msg, 
 	return transmit(slot, fd, msg->msg_iov, msg->msg_iovlen, flags, plain);
 }
 
+/* One piece. */
+static ssize_t receive_piece(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain)
+{
+	if (hf_unlikely(size == 0))
+		return receive(slot, fd, ONE(buf, size), flags, plain);
+	return hf_wrap_recv_one(slot, fd, buf, size, flags, plain);
+}
+
+static ssize_t transmit_piece(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags, bool *plain)
+{
+	if (hf_unlikely(size == 0))
+		return transmit(slot, fd, ONE(buf, size), flags, plain);
+	return hf_wrap_send_one(slot, fd, buf, size, flags, plain);
+}
+
 static ssize_t send_to(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags,
 		       const struct sockaddr *addr, socklen_t len, bool *plain)
 {
@@ -140,7 +157,7 @@ static ssize_t send_to(struct hf_slot *slot, int fd, const void *buf, size_t siz
 	if (addr != NULL && hf_real.sendto(fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL, addr, len) < 0 &&
 	    errno != EAGAIN && errno != EPIPE)
 		return -1;
-	return transmit(slot, fd, ONE(buf, at_most(size)), flags, plain);
+	return transmit_piece(slot, fd, buf, at_most(size), flags, plain);
 }
 
 /* DONE messages and then perhaps an error: the count, and errno as it was (the error comes again with the next call).
@@ -203,7 +220,7 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 
 ssize_t hf_read(int fd, void *buf, size_t size)
 {
-	READS(ssize_t, read, (fd, buf, size), ONE(buf, size), 0);
+	READS_ONE(read, (fd, buf, size), hf_wrap_recv_one, size, 0);
 }
 
 ssize_t hf___read(int fd, void *buf, size_t size)
@@ -216,7 +233,7 @@ ssize_t hf___read_chk(int fd, void *buf, size_t size, size_t room)
 {
 	if (size > room)
 		return hf_real.__read_chk(fd, buf, size, room); /* ends the program */
-	READS(ssize_t, __read_chk, (fd, buf, size, room), ONE(buf, size), 0);
+	READS_ONE(__read_chk, (fd, buf, size, room), hf_wrap_recv_one, size, 0);
 }
 
 ssize_t hf_readv(int fd, const struct iovec *iov, int count)
@@ -242,20 +259,20 @@ ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int 
 
 ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
 {
-	RECEIVES(ssize_t, recv, (fd, buf, size, flags), ONE(buf, at_most(size)), flags);
+	READS_ONE(recv, (fd, buf, size, flags), receive_piece, at_most(size), flags);
 }
 
 ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
 {
 	if (size > room)
 		return hf_real.__recv_chk(fd, buf, size, room, flags);
-	RECEIVES(ssize_t, __recv_chk, (fd, buf, size, room, flags), ONE(buf, at_most(size)), flags);
+	READS_ONE(__recv_chk, (fd, buf, size, room, flags), receive_piece, at_most(size), flags);
 }
 
 ssize_t hf_recvfrom(int fd, void *buf, size_t size, int flags, struct sockaddr *addr, socklen_t *len)
 {
 	HF_THROUGH(ssize_t, fd, HF_READS, recvfrom, (fd, buf, size, flags, addr, len),
-		   receive(slot_, fd, ONE(buf, at_most(size)), no_address(addr, len, flags), &plain_),
+		   receive_piece(slot_, fd, buf, at_most(size), no_address(addr, len, flags), &plain_),
 		   hf_redial_call(slot_, fd, false, ONE(buf, at_most(size)), flags));
 }
 
@@ -264,7 +281,7 @@ ssize_t hf___recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags
 	if (size > room)
 		return hf_real.__recvfrom_chk(fd, buf, size, room, flags, addr, len);
 	HF_THROUGH(ssize_t, fd, HF_READS, __recvfrom_chk, (fd, buf, size, room, flags, addr, len),
-		   receive(slot_, fd, ONE(buf, at_most(size)), no_address(addr, len, flags), &plain_),
+		   receive_piece(slot_, fd, buf, at_most(size), no_address(addr, len, flags), &plain_),
 		   hf_redial_call(slot_, fd, false, ONE(buf, at_most(size)), flags));
 }
 
@@ -301,7 +318,7 @@ int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct 
 
 ssize_t hf_write(int fd, const void *buf, size_t size)
 {
-	WRITES(ssize_t, write, (fd, buf, size), ONE(buf, size), 0);
+	WRITES_ONE(write, (fd, buf, size), size, 0);
 }
 
 ssize_t hf___write(int fd, const void *buf, size_t size)
@@ -333,7 +350,7 @@ ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int
 /* MSG_FASTOPEN is a connect in disguise (tcp(7)): what it opened is met as unknown by the next call. */
 ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
 {
-	WRITES(ssize_t, send, (fd, buf, size, flags), ONE(buf, at_most(size)), flags);
+	WRITES_ONE(send, (fd, buf, size, flags), at_most(size), flags);
 }
 
 ssize_t hf___send(int fd, const void *buf, size_t size, int flags)

@@ -55,7 +55,7 @@ static inline bool hf_slot_calm(struct hf_slot *slot)
 }
 
 /* NULL and *REFUSED 0: not ours, go straight through. */
-static inline struct hf_slot *hf_gate(int fd, enum hf_way way, int *refused)
+__attribute__((always_inline)) static inline struct hf_slot *hf_gate(int fd, enum hf_way way, int *refused)
 {
 	hf_fd_entry entry;
 	struct hf_slot *slot;
@@ -120,6 +120,10 @@ static inline void hf_real_ready(void)
 			result_ = (type)(wrapped);                           \
 			if (plain_ || result_ >= 0)                          \
 				errno = error_;                              \
+			if (hf_likely(!plain_ && result_ > 0)) {             \
+				hf_note_moved(slot_, way);                   \
+				return result_;                              \
+			}                                                    \
 		}                                                            \
 		if (hf_unlikely(hf_redial_of(slot_) != NULL)) {              \
 			struct hf_redial_call call_ = again;                 \

@@ -288,19 +288,14 @@ bool hf_resume_wait(struct hf_slot *slot, uint32_t limit)
 
 size_t hf_resume_room(struct hf_slot *slot, int fd)
 {
-	enum { PIECE = 32 * 1024 }; /* what is copied again and again should stay in the processor's cache */
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_ring ring = hf_resume_ring(resume);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t room = hf_ring_room(&ring);
-	bool ample = room > ring.size / 4;
 	int outq = 0;
 
-	if (atomic_load(&hf_sys_confined) != 0)
-		return room; /* no such call there */
-	/* A call of the kernel's, at most one for so many bytes unless it matters. */
-	if (ample && (ring.end - ring.start < PIECE || (ring.end >= resume->asked && ring.end - resume->asked < PIECE)))
-		return room;
+	/* There is no such call in a sandbox. */
+	if (hf_resume_ample(resume, 0) || atomic_load(&hf_sys_confined) != 0)
+		return hf_ring_room(&ring);
 	resume->asked = ring.end;
 	if (!hf_resume_broken(wrap) && ring.end >= wrap->tx.sent && hf_sys_ioctl(fd, SIOCOUTQ, &outq) == 0 &&
 	    outq >= 0) {

@@ -131,8 +131,30 @@ static inline uint32_t hf_resume_send_limit(struct hf_slot *slot)
 /* The ring; the tx turn is ours.  How many bytes may be sent now: it asks the kernel what has arrived if need be. */
 size_t hf_resume_room(struct hf_slot *slot, int fd);
 
+/* Whether there is room for N bytes without asking: it was asked not long ago. */
+enum { HF_RESUME_PIECE = 128 * 1024 };
+static inline bool hf_resume_ample(const struct hf_resume *resume, size_t n)
+{
+	const struct hf_ring ring = hf_resume_ring(resume);
+	size_t room = hf_ring_room(&ring);
+
+	return room >= n && room > ring.size / 4 &&
+	       (ring.end - ring.start < HF_RESUME_PIECE ||
+		(ring.end >= resume->asked && ring.end - resume->asked < HF_RESUME_PIECE));
+}
+
 /* N program bytes of IOV from byte SKIP on have been given to the kernel. */
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n);
+
+/* The same of one piece. */
+static inline void hf_resume_keep_one(struct hf_resume *resume, const void *bytes, size_t n)
+{
+	struct hf_ring ring = hf_resume_ring(resume);
+
+	hf_ring_put(&ring, resume->memory, bytes, n);
+	resume->ring.base = ring.base;
+	resume->ring.end = ring.end;
+}
 
 /* Bytes have been sent that were not kept: what is kept begins behind them, and a peer that lacks one is refused. */
 void hf_resume_skip(struct hf_slot *slot);

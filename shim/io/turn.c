@@ -1,35 +1,23 @@
 #include "io/turn.h"
-#include "state/arena.h"
-#include "state/family.h"
-#include "state/proc.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 
-/* A thread number needs 22 bits: PID_MAX_LIMIT, proc(5). */
-enum { TID_BITS = 22, TID_MASK = (1 << TID_BITS) - 1 };
-_Static_assert(TID_BITS + HF_ARENA_INDEX_BITS == 32, "thread and process share a word");
+enum { TID_BITS = HF_TURN_TID_BITS, TID_MASK = (1 << TID_BITS) - 1 };
 
-static __thread struct {
-	uint32_t epoch, number;
-} self;
+__thread struct hf_turn_self hf_turn_self;
 
 static uint32_t mark(uint32_t number)
 {
 	return number | hf_family_me() << TID_BITS;
 }
 
-uint32_t hf_turn_me(void)
+uint32_t hf_turn_ask(void)
 {
-	uint32_t epoch = atomic_load_explicit(hf_proc_epoch, memory_order_relaxed);
-
-	/* After a fork the copy of the parent's number would be wrong. */
-	if (self.number == 0 || self.epoch != epoch || epoch == 0) {
-		self.number = (uint32_t)hf_sys_gettid();
-		self.epoch = epoch;
-	}
-	return mark(self.number);
+	hf_turn_self.number = (uint32_t)hf_sys_gettid();
+	hf_turn_self.epoch = atomic_load_explicit(hf_proc_epoch, memory_order_relaxed);
+	return hf_turn_self.number;
 }
 
 uint32_t hf_turn_watchdog(void)
@@ -52,18 +40,6 @@ static bool gone(uint32_t owner)
 	if (ours(owner) && hf_sys_tgkill(hf_sys_getpid(), tid, 0) == -ESRCH)
 		return true;
 	return !hf_family_thread_lives(owner >> TID_BITS, tid);
-}
-
-enum hf_turn hf_turn_try(struct hf_turn_word *word, uint32_t me)
-{
-	uint32_t owner = 0;
-
-	if (atomic_compare_exchange_strong_explicit(&word->owner, &owner, me, memory_order_acquire,
-						    memory_order_relaxed))
-		return HF_TURN_OURS;
-	if (owner == me)
-		return HF_TURN_LEFT;
-	return HF_TURN_BUSY;
 }
 
 enum hf_turn hf_turn_take(struct hf_turn_word *word, uint32_t me, int patience_ms)
@@ -95,11 +71,9 @@ enum hf_turn hf_turn_take(struct hf_turn_word *word, uint32_t me, int patience_m
 	return turn;
 }
 
-void hf_turn_end(struct hf_turn_word *word)
+void hf_turn_wake(struct hf_turn_word *word)
 {
-	atomic_store_explicit(&word->owner, 0, memory_order_seq_cst);
-	if (atomic_load(&word->sleepers) != 0)
-		hf_sys_futex((uint32_t *)&word->owner, FUTEX_WAKE, 1, NULL);
+	hf_sys_futex((uint32_t *)&word->owner, FUTEX_WAKE, 1, NULL);
 }
 
 bool hf_turn_held(struct hf_turn_word *word, bool here)

@@ -9,6 +9,10 @@
 #ifndef HOLDFAST_IO_TURN_H
 #define HOLDFAST_IO_TURN_H
 
+#include "state/arena.h"
+#include "state/family.h"
+#include "state/proc.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,20 +28,55 @@ enum hf_turn {
 	HF_TURN_BUSY, /* somebody else's */
 };
 
+/* A thread number needs 22 bits: PID_MAX_LIMIT, proc(5). */
+enum { HF_TURN_TID_BITS = 22 };
+_Static_assert(HF_TURN_TID_BITS + HF_ARENA_INDEX_BITS == 32, "thread and process share a word");
+
+/* The calling thread's number as it was last asked for, in the process of that epoch. */
+struct hf_turn_self {
+	uint32_t epoch, number;
+};
+extern __thread struct hf_turn_self hf_turn_self;
+uint32_t hf_turn_ask(void);
+
 /* The calling thread's mark, its number cached. Not on the watchdog's thread: it has no thread-local storage of ours.
  */
-uint32_t hf_turn_me(void);
+static inline uint32_t hf_turn_me(void)
+{
+	uint32_t epoch = atomic_load_explicit(hf_proc_epoch, memory_order_relaxed), number = hf_turn_self.number;
+
+	/* After a fork the copy of the parent's number would be wrong. */
+	if (__builtin_expect(number == 0 || hf_turn_self.epoch != epoch || epoch == 0, 0))
+		number = hf_turn_ask();
+	return number | hf_family_me() << HF_TURN_TID_BITS;
+}
 
 /* The same, asked of the kernel: for the watchdog. */
 uint32_t hf_turn_watchdog(void);
 
-/* Take it if it is free or abandoned. */
-enum hf_turn hf_turn_try(struct hf_turn_word *word, uint32_t me);
+/* Take it if it is free, or was left by the calling thread itself. */
+static inline enum hf_turn hf_turn_try(struct hf_turn_word *word, uint32_t me)
+{
+	uint32_t owner = 0;
+
+	if (atomic_compare_exchange_strong_explicit(&word->owner, &owner, me, memory_order_acquire,
+						    memory_order_relaxed))
+		return HF_TURN_OURS;
+	return owner == me ? HF_TURN_LEFT : HF_TURN_BUSY;
+}
 
 /* Wait for it; never HF_TURN_BUSY unless PATIENCE_MS (-1: for ever) has passed. */
 enum hf_turn hf_turn_take(struct hf_turn_word *word, uint32_t me, int patience_ms);
 
-void hf_turn_end(struct hf_turn_word *word);
+/* Somebody sleeps for it. */
+void hf_turn_wake(struct hf_turn_word *word);
+
+static inline void hf_turn_end(struct hf_turn_word *word)
+{
+	atomic_store_explicit(&word->owner, 0, memory_order_seq_cst);
+	if (__builtin_expect(atomic_load(&word->sleepers) != 0, 0))
+		hf_turn_wake(word);
+}
 
 /* Something has changed that WORD stands for: it counts, and whoever sleeps until it does (futex(2)) looks again. */
 void hf_wake_all(_Atomic uint32_t *word);

@@ -189,6 +189,10 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain);
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain);
 
+/* The same of one piece, quicker. */
+ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain);
+ssize_t hf_wrap_send_one(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags, bool *plain);
+
 /*
  * The program is about to close FD, or to put something else in its place: from the return on the watchdog does not
  * use the number, which may be another connection's a moment later.  LAST: no duplicate is left.  hf_wrap_stay() if

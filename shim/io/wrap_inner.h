@@ -171,6 +171,15 @@ static inline bool hf_wild(const void *at)
 	return (uintptr_t)at < 4096;
 }
 
+/* The kernel's half, or the first page: no memory of a program's. */
+static inline bool hf_kernels(const void *at)
+{
+	return hf_wild(at) || (intptr_t)at < 0;
+}
+
+/* A write that is copied behind its header: one piece is quicker for the kernel than two (measured). */
+enum { HF_WRITE_SMALL = 2048 };
+
 /* Nor has any memory this much room: more bits than a user's address has on any machine we know. */
 static inline bool hf_endless(size_t size)
 {
@@ -192,6 +201,22 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 ssize_t hf_broken_pipe(int flags);
 
 /* Whether the program may still send. The tx turn must be ours. */
-bool hf_may_write(const struct hf_wrap *wrap);
+static inline bool hf_may_write(const struct hf_wrap *wrap)
+{
+	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
+}
+
+/* What a call of the kernel's gave for OVERHEAD bytes in the scratch and the program's; -1: errno. */
+struct hf_received {
+	size_t overhead;
+	ssize_t got;
+};
+
+/* A read of one piece, the rx turn ours; FIRST: such a call has been made for it, NULL: not yet. */
+ssize_t hf_wrap_recv_held(struct hf_slot *slot, int fd, uint32_t me, struct iovec *iov, int flags,
+			  const struct hf_received *first, bool *plain);
+
+/* A write of one piece, the tx turn ours, of which DONE bytes have gone. */
+ssize_t hf_wrap_send_held(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t done, int flags);
 
 #endif

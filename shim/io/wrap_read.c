@@ -30,6 +30,8 @@ struct want {
 	uint32_t limit;   /* SO_RCVTIMEO, ms */
 	bool broken;      /* the path is gone: to be gone on with when the session does */
 	bool quiet;       /* signals are let in by wait_for_more() only */
+	/* A call of the kernel's that has been made for it already (io/wrap_quick.c); NULL: none. */
+	const struct hf_received *first;
 	struct hf_quiet mask;
 };
 
@@ -164,15 +166,74 @@ static ssize_t broke(struct want *want)
 	return want->done > 0 ? (ssize_t)want->done : -1;
 }
 
+/* GOT came of a call of the kernel's that ASKED; errno was ERROR before.  False: *RESULT is that of the program's call,
+ * true: it goes on. */
+static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct iovec *iov, size_t pieces,
+		    size_t overhead, size_t asked, ssize_t got, int error, ssize_t *result)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	ssize_t bytes;
+
+	if (got < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno)) {
+		*result = broke(want);
+		return false;
+	}
+	if (got < 0) {
+		*result = want->done > 0 ? (ssize_t)want->done : -1;
+		if (want->done > 0)
+			errno = error;
+		return false;
+	}
+	if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0)) {
+		*result = broke(want);
+		return false;
+	}
+	if (got == 0) {
+		hf_wrap_leave(slot, false); /* the watchdog may have met a reset and be about to say so */
+		hf_wrap_kernel_end(wrap);
+		*result = end_of(wrap, want->done);
+		return false;
+	}
+	bytes = take(slot, fd, iov, pieces, overhead, (size_t)got);
+	if (bytes < 0) {
+		*result = fate_of(slot, want->done);
+		return false;
+	}
+	want->done += (size_t)bytes;
+	*result = (ssize_t)want->done;
+	/* Less came than was asked for: the kernel's queue is empty.  An edge-triggered program counts on that. */
+	if (want->done > 0 && (size_t)got < asked && enough(want))
+		return false;
+	error = errno;
+	if ((want->done > 0 && enough(want)) || wait_for_more(fd, want))
+		return true;
+	if (want->done == 0)
+		*result = -1;
+	else
+		errno = error;
+	return false;
+}
+
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct iovec iov[MOST_IOV + 1];
+	ssize_t result;
 
+	if (want->first != NULL) {
+		const struct hf_received *first = want->first;
+
+		want->first = NULL;
+		iov[0] = (struct iovec){wrap->rx_scratch, first->overhead};
+		iov[first->overhead > 0] = want->iov[0];
+		if (!goes_on(slot, hf_number_of(slot, fd), want, iov, 1, first->overhead, first->overhead + want->total,
+			     first->got, errno, &result))
+			return result;
+	}
 	while (want->done < want->total) {
 		size_t overhead = hf_rx_overhead(&wrap->rx), pieces, asked;
 		int error = errno;
-		ssize_t got, bytes;
+		ssize_t got;
 
 		fd = hf_number_of(slot, fd);
 		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
@@ -190,36 +251,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
 		got = receive(wrap, fd, want, next_flags(want), overhead, iov, &pieces, &asked);
-		if (got < 0) {
-			if (hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
-				return broke(want);
-			if (want->done == 0)
-				return -1;
-			errno = error;
-			return (ssize_t)want->done;
-		}
-		if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0))
-			return broke(want);
-		if (got == 0) {
-			hf_wrap_leave(slot, false); /* the watchdog may have met a reset and be about to say so */
-			hf_wrap_kernel_end(wrap);
-			return end_of(wrap, want->done);
-		}
-		bytes = take(slot, fd, iov, pieces, overhead, (size_t)got);
-		if (bytes < 0)
-			return fate_of(slot, want->done);
-		want->done += (size_t)bytes;
-		/* Less came than was asked for: the kernel's queue is empty.  An edge-triggered program counts on that.
-		 */
-		if (want->done > 0 && (size_t)got < asked && enough(want))
-			break;
-		error = errno;
-		if (!(want->done > 0 && enough(want)) && !wait_for_more(fd, want)) {
-			if (want->done == 0)
-				return -1;
-			errno = error;
-			break;
-		}
+		if (!goes_on(slot, fd, want, iov, pieces, overhead, asked, got, error, &result))
+			return result;
 	}
 	return (ssize_t)want->done;
 }
@@ -487,13 +520,48 @@ static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
 	return read_on(slot, fd, want);
 }
 
+/* The rx turn is ours, and is given back. */
+static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want *want, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	ssize_t result;
+	int low;
+
+	want->limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
+	if (want->limit != 0)
+		want->started = hf_wrap_now_ms();
+	low = atomic_load_explicit(&wrap->low_water, memory_order_relaxed);
+	want->least = (want->flags & MSG_WAITALL) != 0 ? want->total : low > 1 ? (size_t)low : 1;
+	if (want->least > want->total)
+		want->least = want->total;
+	if (hf_unlikely(atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) != 0))
+		lower(wrap, fd);
+	result = read_any(slot, fd, want);
+	while (hf_unlikely(want->broken)) {
+		want->broken = false;
+		hf_turn_end(&wrap->rx_turn);
+		if (!wait_broken(slot, fd, want, &result) || !reach_on(slot, fd, me, want->flags, &result, plain)) {
+			if (want->quiet)
+				hf_quiet_end(&want->mask);
+			*plain = false;
+			return want->done > 0 ? (ssize_t)want->done : result;
+		}
+		result = read_any(slot, fd, want);
+	}
+	hf_turn_end(&wrap->rx_turn);
+	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
+		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
+	if (hf_unlikely(want->quiet))
+		hf_quiet_end(&want->mask);
+	return result;
+}
+
 ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct want want = {.iov = iov, .count = count, .flags = flags};
 	uint32_t me = hf_turn_me();
 	ssize_t result;
-	int low;
 
 	*plain = wrap == NULL || (flags & MSG_ERRQUEUE) != 0 || !usual(iov, count);
 	if (*plain || (want.total = hf_iov_total(iov, count)) == 0) {
@@ -509,31 +577,13 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		if (!reach_on(slot, fd, me, flags, &result, plain))
 			return result;
 	}
-	want.limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
-	if (want.limit != 0)
-		want.started = hf_wrap_now_ms();
-	low = atomic_load_explicit(&wrap->low_water, memory_order_relaxed);
-	want.least = (flags & MSG_WAITALL) != 0 ? want.total : low > 1 ? (size_t)low : 1;
-	if (want.least > want.total)
-		want.least = want.total;
-	if (hf_unlikely(atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) != 0))
-		lower(wrap, fd);
-	result = read_any(slot, fd, &want);
-	while (hf_unlikely(want.broken)) {
-		want.broken = false;
-		hf_turn_end(&wrap->rx_turn);
-		if (!wait_broken(slot, fd, &want, &result) || !reach_on(slot, fd, me, flags, &result, plain)) {
-			if (want.quiet)
-				hf_quiet_end(&want.mask);
-			*plain = false;
-			return want.done > 0 ? (ssize_t)want.done : result;
-		}
-		result = read_any(slot, fd, &want);
-	}
-	hf_turn_end(&wrap->rx_turn);
-	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
-		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
-	if (hf_unlikely(want.quiet))
-		hf_quiet_end(&want.mask);
-	return result;
+	return read_held(slot, fd, me, &want, plain);
+}
+
+ssize_t hf_wrap_recv_held(struct hf_slot *slot, int fd, uint32_t me, struct iovec *iov, int flags,
+			  const struct hf_received *first, bool *plain)
+{
+	struct want want = {.iov = iov, .count = 1, .total = iov->iov_len, .flags = flags, .first = first};
+
+	return read_held(slot, fd, me, &want, plain);
 }

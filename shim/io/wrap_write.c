@@ -15,7 +15,7 @@
 #include <signal.h>
 #include <string.h>
 
-enum { MOST_IOV = 60, SMALL = 2048 };
+enum { MOST_IOV = 60, SMALL = HF_WRITE_SMALL };
 
 ssize_t hf_broken_pipe(int flags)
 {
@@ -24,11 +24,6 @@ ssize_t hf_broken_pipe(int flags)
 		hf_sys_tgkill(hf_sys_getpid(), hf_sys_gettid(), SIGPIPE);
 	errno = EPIPE;
 	return -1;
-}
-
-bool hf_may_write(const struct hf_wrap *wrap)
-{
-	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
 }
 
 /* A small write copied behind its header: one piece is quicker for the kernel than two (measured).  0: not to be done
@@ -129,15 +124,16 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 static bool any_wild(const struct iovec *iov, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (iov[i].iov_len != 0 && (hf_wild(iov[i].iov_base) || (intptr_t)iov[i].iov_base < 0))
-			return true; /* below the first page, or the kernel's half */
+		if (iov[i].iov_len != 0 && hf_kernels(iov[i].iov_base))
+			return true;
 	return false;
 }
 
-static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
+/* From byte DONE on, which is the first or within a frame. */
+static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, size_t done,
+			int flags)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t done = 0;
 	int first = flush_first(slot, fd, flags), error = errno;
 
 	if (first < 0)
@@ -148,7 +144,7 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 			errno = EAGAIN; /* the flush met a full buffer, so the kernel will give the edge */
 		return done > 0 ? (ssize_t)done : -1;
 	}
-	if (total <= SMALL && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
+	if (done == 0 && total <= SMALL && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
 		ssize_t sent = send_small(slot, fd, iov, count, total, flags);
 
 		if (sent != 0)
@@ -195,8 +191,10 @@ static bool queue_until_on(struct hf_slot *slot, int fd, uint32_t me, const stru
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	const struct timespec moment = {0, 1000000};
 
-	if (wrap != NULL)
-		atomic_store(&wrap->spoken, 1);
+	*plain = wrap == NULL;
+	if (wrap == NULL)
+		return false;
+	atomic_store(&wrap->spoken, 1);
 	for (;;) {
 		enum hf_shake shake = HF_SHAKE_AGAIN; /* another has the turn */
 		struct pollfd p = {.events = POLLIN};
@@ -382,11 +380,10 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 
 /* As write_on(), keeping what is sent until it has arrived. */
 static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count,
-			  size_t total, int flags)
+			  size_t total, size_t done, int flags)
 {
 	int error = errno, step = 1;
 	uint64_t since = 0;
-	size_t done = 0;
 
 	while (done < total && step > 0) {
 		fd = hf_number_of(slot, fd);
@@ -398,6 +395,17 @@ static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struc
 		return -1;
 	errno = error;
 	return (ssize_t)done;
+}
+
+/* The tx turn is ours, and DONE bytes have gone. */
+static ssize_t write_any(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, size_t total,
+			 size_t done, int flags)
+{
+	if (hf_unlikely(keeps(slot, total)))
+		return write_kept(slot, fd, me, iov, count, total, done, flags);
+	if (!hf_may_write(hf_wrap_of(slot)))
+		return hf_broken_pipe(flags);
+	return write_on(slot, fd, iov, count, total, done, flags);
 }
 
 /* Before the peer has proved itself no program byte leaves: it waits in the queue.  True: it has, frames flow. */
@@ -442,12 +450,16 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
 		return -1;
 	}
-	if (hf_unlikely(keeps(slot, total)))
-		result = write_kept(slot, fd, me, iov, count, total, flags);
-	else if (!hf_may_write(wrap))
-		result = hf_broken_pipe(flags);
-	else
-		result = write_on(slot, fd, iov, count, total, flags);
+	result = write_any(slot, fd, me, iov, count, total, 0, flags);
+	hf_turn_end(&wrap->tx_turn);
+	return result;
+}
+
+ssize_t hf_wrap_send_held(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t done, int flags)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	ssize_t result = write_any(slot, fd, me, iov, 1, iov->iov_len, done, flags);
+
 	hf_turn_end(&wrap->tx_turn);
 	return result;
 }

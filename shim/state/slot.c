@@ -4,20 +4,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { CHUNKS = HF_SLOT_MAX / HF_SLOT_CHUNK, GEN_MASK = (1 << (30 - HF_SLOT_BITS)) - 1 };
+enum { GEN_MASK = (1 << (30 - HF_SLOT_BITS)) - 1 };
 
-static _Atomic(struct hf_slot *) chunks[CHUNKS];
+_Atomic(struct hf_slot *) hf_slot_chunks[HF_SLOT_MAX / HF_SLOT_CHUNK];
 static _Atomic uint32_t used; /* slots ever handed out */
 
 /* Free slots: a stack whose head carries a counter, so that a pop cannot mistake a slot that went and came back. */
 static _Atomic uint64_t free_head;
-
-struct hf_slot *hf_slot_at(uint32_t index)
-{
-	struct hf_slot *chunk = atomic_load_explicit(&chunks[index / HF_SLOT_CHUNK], memory_order_acquire);
-
-	return chunk != NULL ? &chunk[index % HF_SLOT_CHUNK] : NULL;
-}
 
 uint32_t hf_slot_end(void)
 {
@@ -55,7 +48,7 @@ static struct hf_slot *fresh(void)
 				    0);
 		if (hf_sys_failed(chunk))
 			return NULL; /* this number stays unused; memory is short, so be it */
-		if (!atomic_compare_exchange_strong(&chunks[index / HF_SLOT_CHUNK], &expected, chunk))
+		if (!atomic_compare_exchange_strong(&hf_slot_chunks[index / HF_SLOT_CHUNK], &expected, chunk))
 			hf_sys_munmap(chunk, size);
 	}
 	hf_slot_at(index)->index = index;
@@ -82,15 +75,6 @@ struct hf_slot *hf_slot_new(void)
 hf_fd_entry hf_slot_entry(struct hf_slot *slot)
 {
 	return hf_fd_entry_slot(slot->index, atomic_load_explicit(&slot->gen, memory_order_relaxed));
-}
-
-struct hf_slot *hf_slot_of(hf_fd_entry entry)
-{
-	struct hf_slot *slot = hf_slot_at(HF_FD_INDEX(entry));
-
-	if (slot == NULL || atomic_load_explicit(&slot->gen, memory_order_relaxed) != HF_FD_GEN(entry))
-		return NULL;
-	return slot;
 }
 
 bool hf_slot_hold(struct hf_slot *slot)

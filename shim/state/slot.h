@@ -132,10 +132,25 @@ struct hf_slot {
 /* A slot in stage IDLE with one reference, or NULL when there is no memory or no room. */
 struct hf_slot *hf_slot_new(void);
 
-/* The slot an entry names, or NULL if the entry is stale. */
-struct hf_slot *hf_slot_of(hf_fd_entry entry);
+/* Where they are. */
+extern _Atomic(struct hf_slot *) hf_slot_chunks[HF_SLOT_MAX / HF_SLOT_CHUNK];
 
-struct hf_slot *hf_slot_at(uint32_t index);
+static inline struct hf_slot *hf_slot_at(uint32_t index)
+{
+	struct hf_slot *chunk = atomic_load_explicit(&hf_slot_chunks[index / HF_SLOT_CHUNK], memory_order_acquire);
+
+	return chunk != NULL ? &chunk[index % HF_SLOT_CHUNK] : NULL;
+}
+
+/* The slot an entry names, or NULL if the entry is stale. */
+static inline struct hf_slot *hf_slot_of(hf_fd_entry entry)
+{
+	struct hf_slot *slot = hf_slot_at(HF_FD_INDEX(entry));
+
+	if (slot == NULL || atomic_load_explicit(&slot->gen, memory_order_relaxed) != HF_FD_GEN(entry))
+		return NULL;
+	return slot;
+}
 
 /* The entry that names SLOT. */
 hf_fd_entry hf_slot_entry(struct hf_slot *slot);

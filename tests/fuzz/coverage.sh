@@ -24,8 +24,8 @@ wire: shim/core/crc32c.c shim/core/frame.c shim/core/hello.c shim/core/resume.c 
 arena: shim/state/arena.c shim/state/family.c shim/state/hold.c shim/state/view.c
 connections: shim/io/resume.c shim/io/resume_dial.c shim/io/resume_share.c shim/io/resume_tend.c shim/io/turn.c
 	shim/io/wrap.c shim/io/wrap_close.c shim/io/wrap_hello.c shim/io/wrap_judge.c shim/io/wrap_look.c
-	shim/io/wrap_news.c shim/io/wrap_queue.c shim/io/wrap_read.c shim/io/wrap_tend.c shim/io/wrap_turn.c
-	shim/io/wrap_write.c shim/watch/publish.c shim/watch/tell.c
+	shim/io/wrap_news.c shim/io/wrap_queue.c shim/io/wrap_quick.c shim/io/wrap_read.c shim/io/wrap_tend.c
+	shim/io/wrap_turn.c shim/io/wrap_write.c shim/watch/publish.c shim/watch/tell.c
 views: tools/arena_read.c tools/explain_text.c tools/explain_timer.c tools/metrics_text.c tools/table.c
 	tools/view_json.c tools/view_state.c tools/view_text.c
 files: tools/elf_file.c tools/event_line.c

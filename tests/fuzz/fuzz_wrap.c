@@ -258,7 +258,10 @@ static void program_reads(void)
 	int how = flags[byte() % 5];
 	bool plain;
 
-	(void)hf_wrap_recv(run.slot, run.fd, iov, 2, how, &plain);
+	if (size % 2 != 0 && how == 0)
+		(void)hf_wrap_recv_one(run.slot, run.fd, program, size, how, &plain);
+	else
+		(void)hf_wrap_recv(run.slot, run.fd, iov, 2, how, &plain);
 }
 
 static void program_writes(void)
@@ -267,7 +270,10 @@ static void program_writes(void)
 	struct iovec iov[] = {{program, size / 3}, {program + size / 3, size - size / 3}};
 	bool plain;
 
-	(void)hf_wrap_send(run.slot, run.fd, iov, 2, MSG_NOSIGNAL, &plain);
+	if (size % 2 != 0)
+		(void)hf_wrap_send_one(run.slot, run.fd, program, size, MSG_NOSIGNAL, &plain);
+	else
+		(void)hf_wrap_send(run.slot, run.fd, iov, 2, MSG_NOSIGNAL, &plain);
 }
 
 static void program_looks(void)

@@ -506,6 +506,60 @@ static void hostile_sender(void **state)
 		}
 }
 
+/* The quick ways do what the others do, or nothing; and the usual case is theirs. */
+static void quick_as_slow(void **state)
+{
+	static const uint32_t lengths[] = {0, 1, 63, 64, 65, HF_DATA_MOST, HF_DATA_MOST + 1};
+	unsigned taken = 0;
+
+	(void)state;
+	for (unsigned kind = 0; kind < 8 * 64 * 7; kind++) {
+		struct hf_rx before = {.type = kind & 1 ? HF_FRAME_DATA : 0,
+				       .payload = kind & 1 ? 40 : 0,
+				       .have = (uint8_t)((kind & 6) == 6 ? 3 : 0),
+				       .fin = kind & 8,
+				       .proof_due = kind & 16,
+				       .ended = kind & 32,
+				       .corrupt = kind & 64},
+			     quick = before, slow = before;
+		uint8_t header[HF_HEADER_SIZE], buf[64] = {0};
+		uint32_t length = lengths[kind >> 9];
+		struct hf_rx_news news;
+		bool usual = (kind & 127) == 0 && length >= 64 && length <= HF_DATA_MOST;
+
+		hf_header_make(header, kind & 128 ? HF_FRAME_BEAT : HF_FRAME_DATA, length);
+		if (kind & 256)
+			header[HF_HEADER_CHECK] ^= 1;
+		if (hf_rx_one(&quick, header, sizeof buf)) {
+			assert_int_equal(hf_rx_squeeze_split(&slow, header, sizeof header, buf, sizeof buf, &news),
+					 sizeof buf);
+			assert_false(news.corrupt || news.fin || news.bye || news.beats);
+			taken++;
+		} else {
+			assert_false(usual && (kind & 384) == 0);
+		}
+		assert_memory_equal(&quick, &slow, sizeof slow);
+		for (size_t n = 1; n <= 64; n++) {
+			quick = slow = before;
+			if (hf_rx_more(&quick, n))
+				hf_rx_passed(&slow, n);
+			else
+				assert_true(n > hf_rx_open(&before));
+			assert_memory_equal(&quick, &slow, sizeof slow);
+		}
+	}
+	assert_true(taken > 0);
+	for (size_t n = 1; n <= HF_DATA_MOST; n = n * 3 + 1) {
+		struct hf_tx quick = {.sent = 1000, .tail = 72}, slow = quick;
+		struct hf_tx_plan plan;
+
+		hf_tx_plan(&slow, n, &plan);
+		assert_int_equal(hf_tx_took(&slow, &plan, HF_HEADER_SIZE + n), n);
+		hf_tx_one(&quick, n);
+		assert_memory_equal(&quick, &slow, sizeof slow);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +569,7 @@ int main(void)
 		cmocka_unit_test(header_limits),
 		cmocka_unit_test(beats),
 		cmocka_unit_test(squeeze_any_split),
+		cmocka_unit_test(quick_as_slow),
 		cmocka_unit_test(order_is_kept),
 		cmocka_unit_test(stray_bytes),
 		cmocka_unit_test(payload_untouched),

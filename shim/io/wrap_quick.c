@@ -1,0 +1,174 @@
+/*
+ * The usual read and the usual write of a wrapped connection, in few instructions: one piece of the program's memory,
+ * frames flow, nobody is in the way, and nothing is broken, ended or owed.  Whatever else may be is for io/wrap_read.c
+ * and io/wrap_write.c, which can do all of this too; what is done here is what they would do.
+ */
+#include "io/keep.h"
+#include "io/resume.h"
+#include "io/wrap_inner.h"
+#include "preload/real.h"
+#include "sys.h"
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { MOST = 0x7ffff000 }; /* MAX_RW_COUNT: the kernel moves no more in one call (read(2)) */
+
+static bool frames_flow(const struct hf_wrap *wrap)
+{
+	return atomic_load_explicit(&wrap->phase, memory_order_acquire) == HF_PHASE_ON &&
+	       !atomic_load_explicit(&hf_sys_confined, memory_order_relaxed);
+}
+
+/* The rx turn is ours: whether one call of the kernel's is all that is needed. */
+static bool may_read(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	return frames_flow(wrap) && !wrap->rx.fin && !wrap->rx.bye && !wrap->rx.proof_due &&
+	       atomic_load_explicit(&wrap->ended, memory_order_relaxed) == 0 &&
+	       atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed) == 0 &&
+	       atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1 &&
+	       atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) == 0 && hf_resume_inbox(slot) == 0;
+}
+
+/* GOT bytes came, OVERHEAD of them into the scratch: whether they were a header and program bytes of its frame, or
+ * program bytes of a frame that was open.  Then they are written down. */
+static bool as_usual(struct hf_wrap *wrap, size_t overhead, size_t got)
+{
+	bool usual;
+
+	hf_books_open(&wrap->rx_books_open);
+	if (overhead == 0)
+		usual = hf_rx_more(&wrap->rx, got);
+	else
+		usual = got > HF_HEADER_SIZE && hf_rx_one(&wrap->rx, wrap->rx_scratch, got - HF_HEADER_SIZE);
+	if (hf_likely(usual))
+		wrap->rx_raw += got;
+	hf_books_close(&wrap->rx_books_open);
+	return usual;
+}
+
+ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_received first;
+	struct iovec iov[2];
+	struct msghdr msg;
+	uint32_t me = hf_turn_me();
+	ssize_t bytes;
+
+	if (hf_unlikely(wrap == NULL || size - 1 >= MOST || (flags & ~MSG_DONTWAIT) != 0 || !frames_flow(wrap) ||
+			!hf_wrap_take_free(slot, wrap, &wrap->rx_turn, me)))
+		return hf_wrap_recv(slot, fd, &(struct iovec){buf, size}, 1, flags, plain);
+	*plain = false;
+	iov[1] = (struct iovec){buf, size};
+	if (hf_unlikely(!may_read(slot, wrap)))
+		return hf_wrap_recv_held(slot, fd, me, &iov[1], flags, NULL, plain);
+	first.overhead = hf_rx_overhead(&wrap->rx);
+	wrap->rx_scratched = (uint32_t)first.overhead;
+	fd = hf_number_of(slot, fd);
+	if (hf_unlikely(first.overhead == 0)) {
+		first.got = bytes = hf_real.recv(fd, buf, size, flags);
+	} else {
+		iov[0] = (struct iovec){wrap->rx_scratch, first.overhead};
+		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
+		first.got = hf_real.recvmsg(fd, &msg, flags);
+		bytes = first.got - HF_HEADER_SIZE;
+	}
+	if (hf_unlikely(first.got <= 0 || !as_usual(wrap, first.overhead, (size_t)first.got))) {
+		if (first.got >= 0 || (errno != EAGAIN && errno != EINTR))
+			return hf_wrap_recv_held(slot, fd, me, &iov[1], flags, &first, plain);
+		bytes = -1;
+	}
+	hf_turn_end(&wrap->rx_turn);
+	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
+		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
+	return bytes;
+}
+
+/* The tx turn is ours: whether a header and SIZE program bytes can go out in one call of the kernel's. */
+static bool may_send(struct hf_slot *slot, const struct hf_wrap *wrap, struct hf_resume *resume, int fd, size_t size)
+{
+	if (!frames_flow(wrap) || !hf_tx_between(&wrap->tx) || wrap->queued != wrap->flushed || !hf_may_write(wrap))
+		return false;
+	return resume == NULL || (!hf_resume_broken(wrap) && resume->ring.end == wrap->tx.sent &&
+				  (hf_resume_ample(resume, size) || hf_resume_room(slot, fd) >= size));
+}
+
+/* The call did not take all it was given: SENT, or errno. */
+static ssize_t send_less(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, int flags,
+			 const struct hf_tx_plan *plan, ssize_t sent)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool kept = hf_resume_of(slot) != NULL;
+	size_t done = 0;
+
+	if (sent >= 0) {
+		done = hf_wrap_sent(wrap, plan, (size_t)sent);
+		if (kept)
+			hf_resume_keep(slot, iov, 1, 0, done);
+	} else if (kept && hf_resume_fatal(errno)) {
+		if (!hf_resume_lost(slot, errno)) {
+			sent = errno == EPIPE ? hf_broken_pipe(flags) : -1;
+			hf_turn_end(&wrap->tx_turn);
+			return sent;
+		}
+	} else {
+		hf_turn_end(&wrap->tx_turn);
+		return -1;
+	}
+	/* Interrupted, or a full buffer: as the kernel reports it. */
+	if (done == 0 || (kept && hf_resume_broken(wrap)))
+		return hf_wrap_send_held(slot, fd, me, iov, done, flags);
+	hf_turn_end(&wrap->tx_turn);
+	return (ssize_t)done;
+}
+
+ssize_t hf_wrap_send_one(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags, bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_resume *resume;
+	struct hf_tx_plan plan;
+	struct iovec iov[2] = {{plan.head, HF_HEADER_SIZE}, {(void *)(uintptr_t)buf, size}};
+	struct msghdr msg;
+	uint32_t me = hf_turn_me();
+	int own_flags = flags;
+	ssize_t sent;
+
+	if (hf_unlikely(wrap == NULL || size - 1 >= HF_DATA_MOST ||
+			(flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)) != 0 || !frames_flow(wrap) ||
+			!hf_wrap_take_free(slot, wrap, &wrap->tx_turn, me)))
+		return hf_wrap_send(slot, fd, &iov[1], 1, flags, plain);
+	*plain = false;
+	resume = hf_resume_of(slot);
+	fd = hf_number_of(slot, fd);
+	if (hf_unlikely(!may_send(slot, wrap, resume, fd, size)))
+		return hf_wrap_send_held(slot, fd, me, &iov[1], 0, flags);
+	plan = (struct hf_tx_plan){.second = size, .header = true};
+	hf_header_make(plan.head, HF_FRAME_DATA, (uint32_t)size);
+	wrap->plan = plan;
+	wrap->plan_of_queue = false;
+	/* A SIGPIPE that is none (a path that broke) must not come. */
+	if (resume != NULL)
+		own_flags |= MSG_NOSIGNAL;
+	if (size <= HF_WRITE_SMALL && !hf_kernels(buf)) {
+		uint8_t copy[HF_HEADER_SIZE + HF_WRITE_SMALL];
+
+		memcpy(copy, plan.head, HF_HEADER_SIZE);
+		memcpy(copy + HF_HEADER_SIZE, buf, size);
+		sent = hf_real.send(fd, copy, HF_HEADER_SIZE + size, own_flags);
+	} else {
+		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
+		sent = hf_real.sendmsg(fd, &msg, own_flags);
+	}
+	if (hf_unlikely(sent != (ssize_t)(HF_HEADER_SIZE + size)))
+		return send_less(slot, fd, me, &iov[1], flags, &plan, sent);
+	if (hf_unlikely(resume != NULL))
+		hf_resume_keep_one(resume, buf, size);
+	hf_books_open(&wrap->tx_books_open);
+	wrap->tx_raw += HF_HEADER_SIZE + size;
+	hf_tx_one(&wrap->tx, size);
+	hf_books_close(&wrap->tx_books_open);
+	hf_turn_end(&wrap->tx_turn);
+	return (ssize_t)size;
+}
