@@ -16,9 +16,11 @@
 /* Zero is a node that is not queued. */
 struct hf_wheel_node {
 	struct hf_wheel_node *next, **prev;
-	uint64_t due; /* as given to hf_wheel_insert() */
-	uint8_t level, bucket;
+	uint64_t due : 48; /* as given to hf_wheel_insert(); ten thousand years at most */
+	uint64_t level : 8, bucket : 8;
 };
+
+#define HF_WHEEL_LATEST ((UINT64_C(1) << 48) - 1)
 
 enum { HF_WHEEL_LEVELS = 4, HF_WHEEL_BITS = 6, HF_WHEEL_BUCKETS = 1 << HF_WHEEL_BITS };
 

@@ -21,11 +21,11 @@ enum {
 	MOST_PROBES = 100, /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
 };
 
-static uint64_t pause_at; /* ms: when the last pause of ours ended */
+static uint32_t pauses; /* of ours, so far */
 
-void hf_look_paused(uint64_t now)
+void hf_look_paused(void)
 {
-	pause_at = now;
+	pauses++;
 }
 
 static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
@@ -35,16 +35,16 @@ static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct 
 
 	slot->looked = true;
 	slot->timeout = hf_runtime.policy.timeout;
-	slot->pause_seen = pause_at;
+	slot->pause_seen = pauses;
 	hf_judge_init(&slot->judge, since != 0 ? since : now, connecting);
 	hf_socket_names(slot, fd);
 }
 
 static void pause_seen(struct hf_slot *slot, uint64_t now)
 {
-	if (slot->pause_seen == pause_at)
+	if (slot->pause_seen == pauses)
 		return;
-	slot->pause_seen = pause_at;
+	slot->pause_seen = pauses;
 	hf_judge_pause(&slot->judge, now);
 	hf_wrap_pause(slot, now);
 }
@@ -292,7 +292,7 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 	uint64_t next;
 
 	hf_resume_claim(slot);
-	if (atomic_load(&slot->offer) != 0)
+	if (atomic_load(&hf_rare(slot)->offer) != 0)
 		(void)hf_resume_lost(slot, ECONNRESET);
 	/* Of several processes that have it one sees to it. */
 	next = hf_resume_follow(slot, fd, now);

@@ -152,11 +152,15 @@ bool hf_socket_look(struct hf_slot *slot, int fd, uint64_t now, struct hf_eviden
 
 void hf_socket_names(struct hf_slot *slot, int fd)
 {
-	socklen_t len = sizeof(slot->local);
+	union hf_address address;
+	socklen_t len = sizeof(address);
 
-	hf_sys_getsockname(fd, &slot->local, &len);
-	len = sizeof(slot->peer);
-	hf_sys_getpeername(fd, &slot->peer, &len);
+	/* What was known stays, where the kernel can tell no more. */
+	if (hf_sys_getsockname(fd, &address, &len) == 0)
+		hf_ends_set(&slot->ends, false, &address);
+	len = sizeof(address);
+	if (hf_sys_getpeername(fd, &address, &len) == 0)
+		hf_ends_set(&slot->ends, true, &address);
 }
 
 static void program_keepalive(struct hf_slot *slot, struct hf_keepalive *program)
@@ -365,7 +369,7 @@ static uint32_t end_step(struct hf_slot *slot, int fd, uint64_t now)
 	}
 	/* Disconnecting throws away what the peer sent before it died.  The program may have it: the hooks refuse all
 	 * but reads meanwhile, and the timer set above ends the connection for those who sleep. */
-	if (slot->dying != HF_DYING_BUSY && unread_bytes(fd) > 0 && now - slot->dying_since < slot->timeout) {
+	if (slot->dying != HF_DYING_BUSY && unread_bytes(fd) > 0 && now - hf_rare(slot)->dying_since < slot->timeout) {
 		slot->dying = HF_DYING_HELD;
 		return HOLD_MS;
 	}
@@ -377,7 +381,7 @@ uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_
 	int copy = hf_socket_grip(slot, fd);
 	uint32_t more;
 
-	slot->dying_since = now;
+	hf_rare(slot)->dying_since = now;
 	slot->tries = 0;
 	slot->dying = HF_DYING_HELD;
 	if (copy < 0)

@@ -368,7 +368,7 @@ static uint64_t notice_pause(uint64_t due, uint64_t now)
 		now = hf_clock_ms(CLOCK_MONOTONIC);
 	}
 	if (paused)
-		hf_look_paused(now);
+		hf_look_paused();
 	return now;
 }
 
