@@ -50,6 +50,7 @@ struct hf_evidence {
 	uint32_t unread; /* SIOCINQ: bytes our program has not read */
 	enum hf_last_call last_call;
 	int error_seen;     /* errno a hook saw the kernel deliver on this connection, 0 for none */
+	bool quiet;         /* set by others, not looked at here: nothing but a sign of life since the last look */
 	bool error_pending; /* poll(2) says POLLERR: an error nobody has collected yet; looked at in CLOSE only */
 };
 

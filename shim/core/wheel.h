@@ -50,6 +50,12 @@ static inline bool hf_wheel_queued(const struct hf_wheel_node *node)
 /* Advance to NOW and take out one node that is due, or NULL. Call until NULL. NOW never runs backwards. */
 struct hf_wheel_node *hf_wheel_pop(struct hf_wheel *wheel, uint64_t now);
 
+/* What hf_wheel_pop() will give next without going on in time, if there is something; then come those behind it. */
+static inline const struct hf_wheel_node *hf_wheel_ready(const struct hf_wheel *wheel)
+{
+	return wheel->ready;
+}
+
 /*
  * When to call hf_wheel_pop() next, ms; UINT64_MAX if nothing is queued.  Never later than the earliest timer fires;
  * for a timer far away it may be earlier, when its bucket is to be spread over the finer level.

@@ -129,6 +129,19 @@ struct hf_arena_view *hf_view_at(uint32_t place)
 	return view != NULL && atomic_load(&view->proc) == hf_family_me() ? view : NULL;
 }
 
+void hf_view_fetch(uint32_t place)
+{
+	enum { LINE = 64 };
+	uint32_t index = place - 1;
+	const char *chunk;
+
+	if (place == 0 || index >= HF_ARENA_VIEWS)
+		return;
+	chunk = atomic_load_explicit(&views.chunks[index / CHUNK], memory_order_acquire);
+	for (size_t at = 0; chunk != NULL && at < HF_ARENA_VIEW_SIZE; at += LINE)
+		__builtin_prefetch(chunk + index % CHUNK * HF_ARENA_VIEW_SIZE + at, 1);
+}
+
 struct hf_arena_more *hf_view_more(uint32_t place)
 {
 	struct hf_arena_view *view = hf_view_at(place);

@@ -14,6 +14,9 @@ uint32_t hf_view_take(void);
 /* View INDEX + 1, mapped if need be; NULL: none, or no longer this process's.  It ends where `rtts` begins. */
 struct hf_arena_view *hf_view_at(uint32_t place);
 
+/* It will be written to in a moment: into the processor's cache with it. */
+void hf_view_fetch(uint32_t place);
+
 /* What is kept apart of the view at PLACE, to be written to; NULL: none, or the view is not ours. */
 struct hf_arena_more *hf_view_more(uint32_t place);
 

@@ -386,6 +386,21 @@ static uint64_t in_company(const struct hf_policy *policy, uint64_t now, uint64_
 	return due < now + 16 * grain ? due : (due + grain - 1) / grain * grain;
 }
 
+/* Quiet evidence never does; this is where that is made sure of. */
+static bool leads_to_anything(const struct hf_ruling *ruling)
+{
+	return ruling->events != 0 || ruling->end || ruling->gone || ruling->ask;
+}
+
+/* Whether FD is SLOT's socket, of whose quiet evidence that has not been asked. */
+static bool proved(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
+{
+	if (!evidence->quiet)
+		return true;
+	evidence->quiet = false;
+	return hf_same_socket(fd, slot);
+}
+
 static void look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
@@ -415,7 +430,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 		drain(slot, now);
 		return;
 	}
-	if (!hf_socket_look(slot, fd, now, &evidence)) {
+	if (!hf_socket_look(slot, fd, now, &evidence) ||
+	    (slot->pause_seen != pauses && slot->looked && !proved(slot, fd, &evidence))) {
 		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(fd, slot))
 			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
 		else
@@ -438,6 +454,10 @@ static void look(struct hf_slot *slot, uint64_t now)
 		policy.data_timeout = atomic_load(&slot->program_user_timeout);
 	own = hf_wrap_policy(slot, &policy);
 	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
+	if (leads_to_anything(&ruling) && !proved(slot, fd, &evidence)) {
+		lost(slot, fd, now);
+		return;
+	}
 	if (hf_wrap_of(slot) != NULL)
 		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
 	if (of_last_life(slot, wrap, &ruling)) {

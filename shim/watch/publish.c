@@ -152,6 +152,16 @@ static void set_flags(struct hf_arena_view *view, unsigned flags)
 	view->flags = (uint16_t)(view->flags | flags);
 }
 
+/* After a look that found the connection as the last one had left it: what may have changed all the same. */
+static void fill_quiet(struct hf_arena_view *view, const struct hf_judge *judge, const struct hf_evidence *evidence)
+{
+	view->heard_at = judge->life_at;
+	view->asked_since = judge->asked_since;
+	view->rtt_us = evidence->rtt_us;
+	view->snd_wnd = evidence->snd_wnd;
+	view->probes = view->backoff = view->retransmits = 0;
+}
+
 static void copy_text(char *to, size_t room, const char *from)
 {
 	memcpy(to, from, strnlen(from, room));
@@ -231,6 +241,11 @@ void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_poli
 	}
 	hf_view_begin(view);
 	set_times(view, now, ruling->next);
+	if (evidence->quiet && view->timeout == policy->timeout && view->fd == fd) {
+		fill_quiet(view, &slot->judge, evidence);
+		hf_view_end(view);
+		return;
+	}
 	fill_names(view, slot, fd);
 	fill_policy(view, policy);
 	fill_kernel(view, slot, fd, evidence);
