@@ -15,7 +15,7 @@ enum {
 	RETRIES = 16,          /* of one view */
 	RETRIES_IN_ALL = 4096, /* of a snapshot: whoever writes all the time, or never again, costs no more */
 	INDEX_MASK = (1 << HF_ARENA_INDEX_BITS) - 1,
-	FRONT = offsetof(struct hf_arena_view, more),
+	FRONT = offsetof(struct hf_arena_view, rtts),
 };
 
 struct hf_reader {
@@ -25,7 +25,8 @@ struct hf_reader {
 	int pids[HF_ARENA_PROCS]; /* of the arena being read: entry to process; 0: not alive */
 	unsigned tries;           /* left for this snapshot */
 	struct block {
-		char views[BLOCK * HF_ARENA_VIEW_SIZE], more[BLOCK * HF_ARENA_MORE_SIZE];
+		char views[BLOCK * HF_ARENA_VIEW_SIZE], rtts[BLOCK * HF_ARENA_RTTS_SIZE],
+			more[BLOCK * HF_ARENA_MORE_SIZE];
 	} first, second;
 };
 
@@ -90,13 +91,28 @@ static void find_processes(struct hf_reader *reader, const struct hf_found *aren
 	}
 }
 
-/* COUNT views from FROM on, with what is kept apart of them. */
+/* COUNT views from FROM on, with what is kept apart of them, if of any something is. */
 static void read_views(int fd, struct block *block, uint32_t from, uint32_t count)
 {
+	unsigned apart = 0;
+
 	read_at(fd, block->views, (size_t)count * HF_ARENA_VIEW_SIZE,
 		HF_ARENA_VIEWS_AT + (uint64_t)from * HF_ARENA_VIEW_SIZE);
-	read_at(fd, block->more, (size_t)count * HF_ARENA_MORE_SIZE,
-		HF_ARENA_MORE_AT + (uint64_t)from * HF_ARENA_MORE_SIZE);
+	for (uint32_t i = 0; i < count; i++)
+		apart |= (unsigned char)block->views[i * HF_ARENA_VIEW_SIZE + offsetof(struct hf_arena_view, apart)];
+	if ((apart & HF_APART_RTTS) != 0)
+		read_at(fd, block->rtts, (size_t)count * HF_ARENA_RTTS_SIZE,
+			HF_ARENA_RTTS_AT + (uint64_t)from * HF_ARENA_RTTS_SIZE);
+	if ((apart & HF_APART_MORE) != 0)
+		read_at(fd, block->more, (size_t)count * HF_ARENA_MORE_SIZE,
+			HF_ARENA_MORE_AT + (uint64_t)from * HF_ARENA_MORE_SIZE);
+}
+
+/* A single round trip stands in the view itself. */
+static void only_round_trip(struct hf_arena_view *view)
+{
+	if (view->rtt_count == 1)
+		view->rtts[0] = view->rtt_first;
 }
 
 /* The view at INDEX. */
@@ -104,7 +120,11 @@ static void read_view(int fd, struct hf_arena_view *view, uint32_t index)
 {
 	memset(view, 0, sizeof *view);
 	read_at(fd, view, FRONT, HF_ARENA_VIEWS_AT + (uint64_t)index * HF_ARENA_VIEW_SIZE);
-	read_at(fd, &view->more, sizeof view->more, HF_ARENA_MORE_AT + (uint64_t)index * HF_ARENA_MORE_SIZE);
+	if ((view->apart & HF_APART_RTTS) != 0)
+		read_at(fd, view->rtts, sizeof view->rtts, HF_ARENA_RTTS_AT + (uint64_t)index * HF_ARENA_RTTS_SIZE);
+	if ((view->apart & HF_APART_MORE) != 0)
+		read_at(fd, &view->more, sizeof view->more, HF_ARENA_MORE_AT + (uint64_t)index * HF_ARENA_MORE_SIZE);
+	only_round_trip(view);
 }
 
 /* View I of BLOCK, put together. */
@@ -112,7 +132,11 @@ static void put_together(struct hf_arena_view *view, const struct block *block, 
 {
 	memset(view, 0, sizeof *view);
 	memcpy(view, block->views + (size_t)i * HF_ARENA_VIEW_SIZE, FRONT);
-	memcpy(&view->more, block->more + (size_t)i * HF_ARENA_MORE_SIZE, sizeof view->more);
+	if ((view->apart & HF_APART_RTTS) != 0)
+		memcpy(view->rtts, block->rtts + (size_t)i * HF_ARENA_RTTS_SIZE, sizeof view->rtts);
+	if ((view->apart & HF_APART_MORE) != 0)
+		memcpy(&view->more, block->more + (size_t)i * HF_ARENA_MORE_SIZE, sizeof view->more);
+	only_round_trip(view);
 }
 
 /* Byte by byte: what lies between the fields is nobody's, and does not change. */

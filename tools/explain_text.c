@@ -44,7 +44,7 @@ void hf_explain_state(FILE *out, const struct hf_arena_view *view, uint64_t now)
 		fprintf(out, "it was ended; calls on it fail until the program closes it.");
 	else if ((view->flags & HF_VIEW_BROKEN) != 0)
 		fprintf(out, "the path is gone since %s, and another is tried: to the program it is a pause.",
-			hf_short_ms(hf_since(now, view->broken_at)).text);
+			hf_short_ms(hf_since(now, view->more.broken_at)).text);
 	else if ((view->flags & HF_VIEW_DRAINING) != 0)
 		fprintf(out, "the program has closed it, and its last bytes are on their way.");
 	else if ((view->flags & HF_VIEW_LATE) != 0)
@@ -52,7 +52,7 @@ void hf_explain_state(FILE *out, const struct hf_arena_view *view, uint64_t now)
 			hf_short_ms(view->timeout).text);
 	else if ((view->flags & HF_VIEW_STALLED) != 0)
 		fprintf(out, "the peer lives (heard %s ago), and has not taken our data for %s.", heard.text,
-			hf_short_ms(hf_since(now, view->stalled_since)).text);
+			hf_short_ms(hf_since(now, view->more.stalled_since)).text);
 	else if (hf_view_health(view) == HF_OPENING)
 		fprintf(out, "it is being set up.");
 	else if (hf_view_health(view) == HF_HALF)
@@ -97,8 +97,8 @@ static bool say_evidence(FILE *out, const struct hf_arena_view *view, uint64_t n
 	case 0:
 		fprintf(out, "Watched for %s; last looked at %s ago", hf_short_ms(hf_since(now, view->since)).text,
 			hf_short_ms(hf_since(now, view->looked_at)).text);
-		if (view->next_at > now)
-			fprintf(out, ", next in %s", hf_short_ms(view->next_at - now).text);
+		if (view->looked_at + view->next_in > now)
+			fprintf(out, ", next in %s", hf_short_ms(view->looked_at + view->next_in - now).text);
 		fputc('.', out);
 		return true;
 	case 1:
@@ -149,8 +149,9 @@ static void put_head(FILE *out, const struct hf_seen *seen)
 	const char *role = hf_role_of(view);
 
 	fprintf(out, "Connection %" PRIx64 " of %s[%d], descriptor %d: %s to %s, %s mode%s%s.\n", view->cookie,
-		hf_plain(seen->prog, sizeof seen->prog).text, seen->pid, view->fd, hf_address(view->local).text,
-		hf_address(view->peer).text, hf_mode_of(view), *role ? ", " : "", role);
+		hf_plain(seen->prog, sizeof seen->prog).text, seen->pid, view->fd,
+		hf_end_text(&view->names, false).text, hf_end_text(&view->names, true).text, hf_mode_of(view),
+		*role ? ", " : "", role);
 	if (view->more.peer_prog[0] == '\0')
 		return;
 	fprintf(out, "The peer is %s[%" PRIu32 "]", hf_plain(view->more.peer_prog, sizeof view->more.peer_prog).text,

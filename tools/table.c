@@ -1,6 +1,7 @@
 #include "table.h"
 #include "view_state.h"
 #include "view_text.h"
+#include "state/ends.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -99,7 +100,7 @@ static void say(const struct hf_seen *seen, uint64_t now, enum hf_column column,
 	const char *word = NULL;
 	struct hf_short number = {""};
 	struct hf_plain plain;
-	struct hf_address address;
+	struct hf_address_text address;
 
 	text[0] = '\0';
 	switch (column) {
@@ -160,7 +161,7 @@ static void say(const struct hf_seen *seen, uint64_t now, enum hf_column column,
 		number = hf_short_ms(hf_since(now, view->since));
 		break;
 	case HF_COL_PEER:
-		address = hf_address(view->peer);
+		address = hf_end_text(&view->names, true);
 		word = address.text;
 		break;
 	case HF_COL_PEER_PROGRAM:
@@ -251,6 +252,16 @@ static int compare_number(uint64_t a, uint64_t b)
 	return (a > b) - (a < b);
 }
 
+/* By family, port, address. */
+static int compare_peers(const struct hf_ends *a, const struct hf_ends *b)
+{
+	union hf_address one, two;
+
+	(void)hf_ends_get(a, true, &one);
+	(void)hf_ends_get(b, true, &two);
+	return memcmp(&one, &two, sizeof one);
+}
+
 static int compare_as(const struct order *order, const struct hf_seen *a, const struct hf_seen *b)
 {
 	char one[CELL], two[CELL];
@@ -265,7 +276,7 @@ static int compare_as(const struct order *order, const struct hf_seen *a, const 
 		say(b, 0, order->sort, true, two);
 		return strcmp(one, two);
 	case HF_COL_PEER:
-		return memcmp(a->view.peer, b->view.peer, sizeof a->view.peer);
+		return compare_peers(&a->view.names, &b->view.names);
 	default:
 		return compare_number(number_of(a, order->snapshot->now, order->sort),
 				      number_of(b, order->snapshot->now, order->sort));

@@ -101,7 +101,7 @@ static void put_events(FILE *out, const struct hf_arena_view *view)
 void hf_view_json(FILE *out, const struct hf_snapshot *snapshot, const struct hf_seen *seen)
 {
 	const struct hf_arena_view *view = &seen->view;
-	struct hf_address local = hf_address(view->local), peer = hf_address(view->peer);
+	struct hf_address_text local = hf_end_text(&view->names, false), peer = hf_end_text(&view->names, true);
 	char at[40];
 
 	time_text(at, sizeof at, snapshot->wall);

@@ -77,8 +77,8 @@ static void time_stall(const struct hf_arena_view *view, struct hf_timer *timer)
 	timer->length = view->stall_timeout;
 	timer->ends = (view->ends & ENDS_STALLED) != 0;
 	timer->told = (view->flags & HF_VIEW_STALLED) != 0;
-	if (timer->told && view->stalled_since != 0)
-		start(timer, view->stalled_since, true);
+	if (timer->told && view->more.stalled_since != 0)
+		start(timer, view->more.stalled_since, true);
 	else if (framed(view) && view->more.peer_unread != 0)
 		start(timer,
 		      view->looked_at - (view->looked_at < view->more.peer_unread_ms ? view->looked_at
@@ -93,8 +93,8 @@ static void time_half_close(const struct hf_arena_view *view, struct hf_timer *t
 	timer->length = view->half_close_timeout;
 	timer->ends = (view->ends & ENDS_HALF_CLOSED) != 0;
 	/* Of the kernel's half-close the view has the flag only; to the judge bytes then moved. */
-	if (view->half_since != 0 || (view->flags & HF_VIEW_HALF_CLOSED) != 0)
-		start(timer, later(view->half_since, view->moved_at), true);
+	if (view->more.half_since != 0 || (view->flags & HF_VIEW_HALF_CLOSED) != 0)
+		start(timer, later(view->more.half_since, view->moved_at), true);
 }
 
 static bool broken(const struct hf_arena_view *view)
@@ -105,10 +105,10 @@ static bool broken(const struct hf_arena_view *view)
 static void time_resume(const struct hf_arena_view *view, struct hf_timer *timer)
 {
 	timer->ends = true;
-	if (!broken(view) || view->gives_up_at <= view->broken_at)
+	if (!broken(view) || view->more.gives_up_at <= view->more.broken_at)
 		return;
-	timer->length = (uint32_t)(view->gives_up_at - view->broken_at);
-	start(timer, view->broken_at, true);
+	timer->length = (uint32_t)(view->more.gives_up_at - view->more.broken_at);
+	start(timer, view->more.broken_at, true);
 }
 
 void hf_view_timers(const struct hf_arena_view *view, struct hf_timer timers[HF_TIMERS])

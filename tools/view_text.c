@@ -1,6 +1,7 @@
 #include "view_text.h"
 
 #include "fmt.h"
+#include "state/ends.h"
 
 #include <inttypes.h>
 #include <netinet/in.h>
@@ -76,14 +77,14 @@ struct hf_short hf_short_bytes(uint64_t bytes)
 	return counted(bytes / unit, units[i]);
 }
 
-struct hf_address hf_address(const uint8_t bytes[28])
+struct hf_address_text hf_address(const uint8_t bytes[28])
 {
 	union {
 		struct sockaddr any;
 		struct sockaddr_in6 six;
 		struct sockaddr_storage room;
 	} address = {.room = {0}};
-	struct hf_address result = {""};
+	struct hf_address_text result = {""};
 	struct hf_fmt fmt;
 
 	memcpy(&address, bytes, sizeof address.six);
@@ -93,6 +94,16 @@ struct hf_address hf_address(const uint8_t bytes[28])
 	hf_fmt_boundary(&fmt);
 	hf_fmt_end(&fmt, "");
 	return result;
+}
+
+struct hf_address_text hf_end_text(const struct hf_ends *ends, bool peer)
+{
+	uint8_t bytes[sizeof(union hf_address)];
+	union hf_address address;
+
+	(void)hf_ends_get(ends, peer, &address);
+	memcpy(bytes, &address, sizeof bytes);
+	return hf_address(bytes);
 }
 
 enum { TEXT_MOST = 128 };

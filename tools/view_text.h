@@ -5,6 +5,7 @@
 #ifndef HOLDFAST_VIEW_TEXT_H
 #define HOLDFAST_VIEW_TEXT_H
 
+#include <holdfast/arena.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,10 +24,12 @@ struct hf_short hf_short_us(uint32_t us);
 struct hf_short hf_short_bytes(uint64_t bytes);
 
 /* "1.2.3.4:5", "[::1]:5", or "?". */
-struct hf_address {
+struct hf_address_text {
 	char text[72];
 };
-struct hf_address hf_address(const uint8_t bytes[28]);
+/* Of a struct sockaddr_in or sockaddr_in6. */
+struct hf_address_text hf_address(const uint8_t bytes[28]);
+struct hf_address_text hf_end_text(const struct hf_ends *ends, bool peer);
 
 /* TEXT of at most SIZE bytes, up to its NUL, with control characters and the like escaped: for a terminal. */
 struct hf_plain {

@@ -6,7 +6,7 @@
  * order, no pointers.  It begins with struct hf_arena.  Wrapped connection I stands at HF_ARENA_CONNS_AT + I *
  * HF_ARENA_CONN_SIZE, the bytes it queues before its handshake at HF_ARENA_QUEUES_AT + I * HF_ARENA_QUEUE_SIZE.  What
  * an operator may see of a watched connection, of either mode, is one of the views at HF_ARENA_VIEWS_AT (and at
- * HF_ARENA_MORE_AT), with a numbering of their own.  Only what has been touched is memory.
+ * HF_ARENA_RTTS_AT and HF_ARENA_MORE_AT), with a numbering of their own.  Only what has been touched is memory.
  *
  * Whoever can write here is one of the family and could do the same to its own connections; what is read is checked so
  * that it cannot make a reader crash or reach beyond the arena.
@@ -30,7 +30,8 @@ enum {
 	HF_ARENA_HOLDERS = 8,
 	HF_ARENA_TOMBS = 1024,
 	HF_ARENA_VIEWS = 128 * 1024,
-	HF_ARENA_VIEW_SIZE = 320, /* without what is kept apart: struct hf_arena_more */
+	HF_ARENA_VIEW_SIZE = 192, /* without what is kept apart */
+	HF_ARENA_RTTS_SIZE = 64,
 	HF_ARENA_MORE_SIZE = 384,
 	HF_VIEW_RTTS = 16,
 	HF_VIEW_EVENTS = 8,
@@ -106,6 +107,18 @@ enum hf_view_flag {
 
 enum { HF_VIEW_HANDSHAKE = 255 }; /* for `session`: no frames yet */
 
+enum { HF_ENDS_LOCAL = 1, HF_ENDS_PEER = 2 };
+
+/* The addresses of both ends of a connection (state/ends.h); IPv4 in the first four bytes. */
+struct hf_ends {
+	uint8_t local[16], peer[16];
+	uint16_t local_port, peer_port; /* network byte order */
+	uint32_t scope;                 /* of link-local ones: sin6_scope_id */
+	uint8_t family;                 /* 4 or 6 */
+	uint8_t known;                  /* HF_ENDS_LOCAL, HF_ENDS_PEER */
+	uint8_t pad[2];
+};
+
 /*
  * The part of a view that most connections never need: they are not wrapped, and nothing has happened to them.  It is
  * kept apart, so that it then takes no memory: a hundred thousand idle connections are a use to be served.
@@ -119,42 +132,54 @@ struct hf_arena_more {
 	uint32_t peer_pid;
 	struct hf_view_event events[HF_VIEW_EVENTS]; /* a ring: the next goes to events[event_count % HF_VIEW_EVENTS] */
 	char peer_prog[32], peer_host[64], peer_info[64];
+	uint64_t stalled_since, half_since;
+	uint64_t broken_at, gives_up_at; /* broken: since when, and until when another path is tried */
 };
+
+enum hf_apart { HF_APART_MORE = 1, HF_APART_RTTS = 2 };
 
 /*
  * One watched connection as its watchdog last saw it.  Written by one thread; a reader copies it and believes the copy
  * if `seq` was even and the same before and after.  Times are ms of CLOCK_MONOTONIC, 0 meaning "not" or "not yet".
- * In the arena it ends where `more` begins; that is in a row of its own.
+ * In the arena it ends where `rtts` begins; that and `more` are each in a row of their own.  Three cache lines of 64
+ * bytes, of which a look that finds nothing new changes the first.
  */
 struct hf_arena_view {
 	_Atomic uint32_t seq;
 	_Atomic uint32_t proc; /* handle of the process that writes it; 0: free */
-	_Atomic uint32_t next; /* link of the free list: index + 1 */
-	uint32_t flags;        /* enum hf_view_flag */
-	uint64_t cookie;       /* SO_COOKIE */
-	int32_t fd, pid;
-	uint8_t mode;    /* enum hf_mode: probe or wrap */
-	uint8_t role;    /* 0 unknown, 1 client, 2 server */
-	uint8_t state;   /* TCP's, as Linux numbers them: enum hf_tcp_state */
-	uint8_t session; /* of a wrapped one: enum hf_session_state, or HF_VIEW_HANDSHAKE */
-	uint32_t interval, timeout, reply_timeout, stall_timeout, half_close_timeout; /* ms, as they apply to it */
+	uint64_t looked_at;    /* last look */
+	uint64_t heard_at;     /* last sign of life of the peer's kernel */
+	uint64_t asked_since;  /* a question to the peer's kernel is open */
+	uint32_t next_in;      /* ms from the last look to the one due next */
+	uint32_t rtt_us;       /* the kernel's */
+	uint32_t snd_wnd;
+	uint16_t flags;                       /* enum hf_view_flag */
+	uint8_t state;                        /* TCP's, as Linux numbers them: enum hf_tcp_state */
+	uint8_t session;                      /* of a wrapped one: enum hf_session_state, or HF_VIEW_HANDSHAKE */
+	uint8_t probes, backoff, retransmits; /* as struct tcp_info has them */
+	uint8_t mode;                         /* enum hf_mode: probe or wrap */
+	uint8_t role;                         /* 0 unknown, 1 client, 2 server */
 	uint8_t ends;  /* what ends it: bits 1 dead, 2 unanswered, 4 stalled, 8 half-closed; else it is only told */
-	uint8_t apart; /* something has been written to what is kept apart */
-	uint8_t reserved[2];
-	uint32_t rtt_us;                    /* the kernel's */
-	uint64_t since, looked_at, next_at; /* first look, last look, next one due */
-	uint64_t heard_at;                  /* last sign of life of the peer's kernel */
-	uint64_t moved_at;                  /* bytes last moved in either direction */
-	uint64_t asked_since;               /* a question to the peer's kernel is open */
-	uint64_t owed_since;                /* the peer owes a reply */
-	uint64_t stalled_since, half_since;
-	uint64_t broken_at, gives_up_at; /* broken: since when, and until when another path is tried */
-	uint64_t sent, received;         /* bytes, as the kernel counts */
-	uint32_t unread, unacked;        /* bytes our program has not read; bytes the peer's kernel has not got */
-	uint32_t probes, backoff, retransmits, snd_wnd;
-	uint32_t rtts[HF_VIEW_RTTS]; /* us, a ring: the next goes to rtts[rtt_count % HF_VIEW_RTTS] */
-	uint32_t rtt_count, event_count;
-	uint8_t local[28], peer[28]; /* struct sockaddr_in or sockaddr_in6 */
+	uint8_t apart; /* enum hf_apart: something has been written to what is kept apart */
+	uint8_t rtt_count, event_count; /* of all there were; once a ring is full: full rounds are left out */
+	uint8_t reserved[3];
+	uint32_t rtt_first; /* us */
+
+	uint64_t cookie;          /* SO_COOKIE */
+	uint64_t moved_at;        /* bytes last moved in either direction */
+	uint64_t owed_since;      /* the peer owes a reply */
+	uint64_t sent, received;  /* bytes, as the kernel counts */
+	uint32_t unread, unacked; /* bytes our program has not read; bytes the peer's kernel has not got */
+	int32_t fd;
+	_Atomic uint32_t next; /* link of the free list: index + 1 */
+	uint64_t since;        /* first look */
+
+	uint32_t interval, timeout, reply_timeout, stall_timeout, half_close_timeout; /* ms, as they apply to it */
+	struct hf_ends names;
+
+	/* us, a ring: the next goes to rtts[rtt_count % HF_VIEW_RTTS].  The only one there is stands in rtt_first: a
+	 * connection that was made, and no more, has one. */
+	uint32_t rtts[HF_VIEW_RTTS];
 	struct hf_arena_more more;
 };
 
@@ -193,15 +218,17 @@ struct hf_arena {
 	struct hf_arena_tomb tombs[HF_ARENA_TOMBS];
 };
 
-#define HF_ARENA_VERSION   2
+#define HF_ARENA_VERSION   3
 #define HF_ARENA_CONNS_AT  ((uint64_t)1 << 20)
 #define HF_ARENA_QUEUES_AT (HF_ARENA_CONNS_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_CONN_SIZE)
 #define HF_ARENA_VIEWS_AT  (HF_ARENA_QUEUES_AT + (uint64_t)HF_ARENA_CONNS * HF_ARENA_QUEUE_SIZE)
-#define HF_ARENA_MORE_AT   (HF_ARENA_VIEWS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_VIEW_SIZE)
+#define HF_ARENA_RTTS_AT   (HF_ARENA_VIEWS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_VIEW_SIZE)
+#define HF_ARENA_MORE_AT   (HF_ARENA_RTTS_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_RTTS_SIZE)
 #define HF_ARENA_SIZE      (HF_ARENA_MORE_AT + (uint64_t)HF_ARENA_VIEWS * HF_ARENA_MORE_SIZE)
 
 _Static_assert(sizeof(struct hf_arena) <= HF_ARENA_CONNS_AT, "the head reaches into the connections");
-_Static_assert(offsetof(struct hf_arena_view, more) <= HF_ARENA_VIEW_SIZE, "a view has this room");
+_Static_assert(offsetof(struct hf_arena_view, rtts) <= HF_ARENA_VIEW_SIZE, "a view has this room");
+_Static_assert(sizeof(((struct hf_arena_view *)NULL)->rtts) <= HF_ARENA_RTTS_SIZE, "its round trips have this");
 _Static_assert(sizeof(struct hf_arena_more) <= HF_ARENA_MORE_SIZE, "and what is kept apart has this");
 _Static_assert(sizeof(struct hf_arena_proc) == 64, "one cache line a process");
 

@@ -111,6 +111,8 @@ static void take_evidence(struct hf_judge *judge, uint64_t now, const struct hf_
 		judge->progress_at = now;
 	if (acked || received)
 		judge->moved_at = now;
+	if (acked)
+		judge->unanswered = false;
 }
 
 static void remember(struct hf_judge *judge, uint64_t now, const struct hf_evidence *evidence)
@@ -278,7 +280,7 @@ static void judge_reply(struct hf_judge *judge, const struct hf_policy *policy, 
 		return;
 	/* What was acknowledged before we first looked may have been answered long ago; ages tell all the same.
 	 * 1: our SYN, on kernels that count it.  After a verdict only more bytes arm it again. */
-	if (evidence->bytes_acked > most(1, judge->acked_at_reply))
+	if (evidence->bytes_acked > 1 && !judge->unanswered)
 		judge->sent = true;
 	look_again(ruling, now + most(policy->reply_timeout / 2, hf_judge_tick(policy)));
 	if (!judge->sent || in_flight(evidence) || evidence->notsent > 0 || !sent_after_received(evidence)) {
@@ -296,7 +298,7 @@ static void judge_reply(struct hf_judge *judge, const struct hf_policy *policy, 
 	ruling->silent = now - judge->owed_since;
 	dead(ruling, HF_WHY_UNANSWERED, policy->abort_on_unanswered);
 	judge->sent = false; /* told once; the next bytes sent arm it again */
-	judge->acked_at_reply = evidence->bytes_acked;
+	judge->unanswered = true;
 	judge->owed_since = 0;
 }
 

@@ -50,6 +50,7 @@ struct hf_evidence {
 	uint32_t unread; /* SIOCINQ: bytes our program has not read */
 	enum hf_last_call last_call;
 	int error_seen;     /* errno a hook saw the kernel deliver on this connection, 0 for none */
+	bool quiet;         /* set by others, not looked at here: nothing but a sign of life since the last look */
 	bool error_pending; /* poll(2) says POLLERR: an error nobody has collected yet; looked at in CLOSE only */
 };
 
@@ -78,11 +79,12 @@ struct hf_judge {
 	uint64_t owed_since;  /* since when the peer owes a reply */
 	uint64_t last_look;
 	uint64_t bytes_acked, bytes_received;
-	uint64_t acked_at_reply; /* bytes_acked when a missing reply was told: only more of them arm the next */
 	uint64_t stalled_since;
 	uint32_t segs_in, data_segs_in;
 	uint8_t state; /* enum hf_tcp_state at the last look */
-	bool seen, repeats, connecting, sent, late, dead, stalled, half_closed, half_close_told;
+	bool seen : 1, repeats : 1, connecting : 1, sent : 1, late : 1, dead : 1, stalled : 1, half_closed : 1;
+	bool half_close_told : 1;
+	bool unanswered : 1; /* a missing reply was told: only more bytes arm the next */
 };
 
 /* What one look led to. */

@@ -60,7 +60,7 @@ static void place(struct hf_wheel *wheel, struct hf_wheel_node *node)
 
 void hf_wheel_insert(struct hf_wheel *wheel, struct hf_wheel_node *node, uint64_t due)
 {
-	node->due = due;
+	node->due = (due < HF_WHEEL_LATEST ? due : HF_WHEEL_LATEST) & HF_WHEEL_LATEST;
 	place(wheel, node);
 }
 

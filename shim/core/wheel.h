@@ -16,9 +16,11 @@
 /* Zero is a node that is not queued. */
 struct hf_wheel_node {
 	struct hf_wheel_node *next, **prev;
-	uint64_t due; /* as given to hf_wheel_insert() */
-	uint8_t level, bucket;
+	uint64_t due : 48; /* as given to hf_wheel_insert(); ten thousand years at most */
+	uint64_t level : 8, bucket : 8;
 };
+
+#define HF_WHEEL_LATEST ((UINT64_C(1) << 48) - 1)
 
 enum { HF_WHEEL_LEVELS = 4, HF_WHEEL_BITS = 6, HF_WHEEL_BUCKETS = 1 << HF_WHEEL_BITS };
 
@@ -47,6 +49,12 @@ static inline bool hf_wheel_queued(const struct hf_wheel_node *node)
 
 /* Advance to NOW and take out one node that is due, or NULL. Call until NULL. NOW never runs backwards. */
 struct hf_wheel_node *hf_wheel_pop(struct hf_wheel *wheel, uint64_t now);
+
+/* What hf_wheel_pop() will give next without going on in time, if there is something; then come those behind it. */
+static inline const struct hf_wheel_node *hf_wheel_ready(const struct hf_wheel *wheel)
+{
+	return wheel->ready;
+}
 
 /*
  * When to call hf_wheel_pop() next, ms; UINT64_MAX if nothing is queued.  Never later than the earliest timer fires;

@@ -102,6 +102,7 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	/* Whatever the rules say of others, a wrapped one cannot be left alone. */
 	bool marked = len == 0 && hf_wrap_known(fd);
 	enum hf_mode mode;
+	union hf_address peer;
 	struct hf_slot *slot;
 	uint32_t epoch;
 	bool forked;
@@ -122,8 +123,10 @@ struct hf_slot *hf_adopt(int fd, bool client, bool connecting, const struct sock
 	atomic_store(&slot->connecting, connecting);
 	atomic_store(&slot->collected, !connecting);
 	/* Until it is connected the kernel has no peer to name. */
-	if (client && addr != NULL)
-		memcpy(&slot->peer, addr, addr->sa_family == AF_INET ? sizeof(slot->peer.in) : sizeof(slot->peer.in6));
+	if (client && addr != NULL) {
+		memcpy(&peer, addr, addr->sa_family == AF_INET ? sizeof(peer.in) : sizeof(peer.in6));
+		hf_ends_set(&slot->ends, true, &peer);
+	}
 	atomic_store(&slot->epoch, epoch);
 	atomic_store(&slot->guard, epoch);
 	if (hf_unlikely(marked))

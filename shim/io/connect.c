@@ -338,12 +338,12 @@ static bool first_name(int fd, bool peer, struct sockaddr *addr, socklen_t *len,
 	struct hf_resume *resume = slot != NULL ? hf_resume_of(slot) : NULL;
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	const union hf_address *name;
+	union hf_address own;
 	socklen_t size;
 
 	if (slot != NULL && resume == NULL && hf_redial_broken(slot) && !hf_wild(addr) && !hf_wild(len)) {
-		name = peer ? &slot->peer : &slot->local;
-		size = name->any.sa_family == AF_INET ? sizeof(name->in) : sizeof(name->in6);
-		memcpy(addr, name, *len < size ? *len : size);
+		size = hf_ends_get(&slot->ends, peer, &own);
+		memcpy(addr, &own, *len < size ? *len : size);
 		*len = size;
 		return true;
 	}

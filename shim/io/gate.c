@@ -36,7 +36,8 @@ static void claim(struct hf_slot *slot, uint32_t epoch)
 	slot->view = 0;                 /* that is the parent's */
 	slot->counted = false;          /* nor is it in this process's wheel */
 	atomic_store(&slot->mailed, 0); /* that was the parent's mail */
-	atomic_store(&slot->waiting, 0);
+	if (atomic_load(&hf_rare(slot)->waiting) != 0)
+		atomic_store(&hf_rare(slot)->waiting, 0);
 	hf_redial_forked(slot);
 	atomic_store(&slot->stage, HF_STAGE_IDLE);
 	if (atomic_load(&slot->fate) == 0)
@@ -182,9 +183,9 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 	int error = result < 0 ? errno : 0;
 	int fate = hf_wrap_fate(slot);
 
-	fd = hf_number_of(slot, fd);
 	if (result < 0 && (error == EAGAIN || error == EINTR || error == EINPROGRESS || error == EFAULT))
 		return result;
+	fd = hf_number_of(slot, fd);
 	if (result < 0 && (error == ENOTSOCK || error == EBADF)) {
 		hf_disown(fd, slot);
 		errno = error;
@@ -194,7 +195,7 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 	if (fate == 0 && result < 0 && kernel_says_dead(error) && atomic_load(&slot->connecting) == 0 &&
 	    hf_tcp_state(fd) == HF_TCP_CLOSE && hf_same_socket(fd, slot)) {
 		/* The kernel gave up first (its own limits, or the program's stricter ones). */
-		atomic_store(&slot->error_seen, error);
+		atomic_store(&slot->error_seen, (uint8_t)error);
 		atomic_store(&slot->fate, ETIMEDOUT);
 		atomic_store(&slot->guard, 0);
 		hf_watch_poke(slot);
@@ -209,7 +210,7 @@ long hf_gate_after(struct hf_slot *slot, int fd, enum hf_way way, long result)
 	 * call that slept while FD was closed and came to stand for another connection says nothing of that one. */
 	if (fate == 0 && result < 0 && (error == ECONNRESET || error == EPIPE) && hf_tcp_state(fd) == HF_TCP_CLOSE &&
 	    hf_same_socket(fd, slot)) {
-		atomic_store(&slot->error_seen, error);
+		atomic_store(&slot->error_seen, (uint8_t)error);
 		hf_tell_reset(slot, fd);
 		hf_watch_poke(slot);
 	}

@@ -92,7 +92,7 @@ int hf_keep(struct hf_slot *slot, int fd)
 	if (kept < 0)
 		return -1;
 	mark(kept);
-	atomic_store(&slot->moved, kept + 1);
+	atomic_store(&hf_rare(slot)->moved, kept + 1);
 	return kept;
 }
 
@@ -101,7 +101,7 @@ void hf_keep_not(hf_fd_entry entry, int kept)
 	struct hf_slot *slot = hf_slot_of(entry);
 
 	if (slot != NULL) {
-		atomic_store(&slot->moved, 0);
+		atomic_store(&hf_rare(slot)->moved, 0);
 		atomic_store(&slot->left, 0);
 	}
 	hf_sys_close(kept);
@@ -137,7 +137,7 @@ bool hf_keep_end(struct hf_slot *slot)
 		return false;
 	/* Not before: hf_keep_away() may just have moved it. */
 	fd = atomic_load(&slot->fd);
-	atomic_store(&slot->moved, INT_MAX); /* to whoever is late: not open */
+	atomic_store(&hf_rare(slot)->moved, INT_MAX); /* to whoever is late: not open */
 	if (hf_same_socket(fd, slot))
 		hf_sys_close(fd);
 	hf_fdmap_replace(fd, HF_FD_OURS, HF_FD_UNKNOWN);
@@ -186,7 +186,7 @@ void hf_keep_away(int fd)
 	if (slot == NULL || (copy = hf_high_copy(fd)) < 0)
 		return;
 	mark(copy);
-	atomic_store(&slot->moved, copy + 1);
+	atomic_store(&hf_rare(slot)->moved, copy + 1);
 	atomic_store(&slot->fd, copy);
 	hf_wrap_leave(slot, false);
 	wait_for_watchdog(); /* it may be about to close FD */

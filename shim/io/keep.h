@@ -52,7 +52,7 @@ void hf_keep_forked(void);
  * the call began with, not what has come to stand there (close(2), "Multithreaded processes and close()"). */
 static inline int hf_number_of(struct hf_slot *slot, int fd)
 {
-	int moved = atomic_load_explicit(&slot->moved, memory_order_acquire);
+	int moved = atomic_load_explicit(&hf_rare(slot)->moved, memory_order_acquire);
 
 	return __builtin_expect(moved == 0, 1) ? fd : moved - 1;
 }

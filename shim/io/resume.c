@@ -50,7 +50,7 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t ring = hf_runtime.config.resume_buffer;
-	struct hf_resume *resume = atomic_load(&slot->room), *none = NULL;
+	struct hf_resume *resume = atomic_load(&hf_rare(slot)->room), *none = NULL;
 	uint8_t key[HF_CHECK_SIZE];
 	socklen_t len;
 
@@ -73,18 +73,18 @@ void hf_resume_arm(struct hf_slot *slot, int fd)
 
 uint8_t *hf_resume_inbox_at(struct hf_slot *slot, size_t *size)
 {
-	uint8_t *own = atomic_load(&slot->inbox), *area = atomic_load(&slot->area);
+	uint8_t *own = atomic_load(&hf_rare(slot)->inbox), *area = atomic_load(&hf_rare(slot)->area);
 
-	*size = own != NULL ? slot->inbox_size : area != NULL ? HF_AREA_SIZE : 0;
+	*size = own != NULL ? hf_rare(slot)->inbox_size : area != NULL ? HF_AREA_SIZE : 0;
 	return own != NULL ? own : area;
 }
 
 static void drop_inbox(struct hf_slot *slot, struct hf_resume *resume)
 {
-	uint8_t *own = atomic_exchange(&slot->inbox, NULL), *area = atomic_load(&slot->area);
+	uint8_t *own = atomic_exchange(&hf_rare(slot)->inbox, NULL), *area = atomic_load(&hf_rare(slot)->area);
 
 	if (own != NULL)
-		hf_sys_munmap(own, slot->inbox_size);
+		hf_sys_munmap(own, hf_rare(slot)->inbox_size);
 	else if (area != NULL && atomic_load(&resume->inbox_end) != 0)
 		(void)hf_sys_madvise(area, HF_AREA_SIZE, MADV_REMOVE);
 	atomic_store(&resume->inbox_at, 0);
@@ -116,26 +116,26 @@ void hf_resume_free(struct hf_slot *slot)
 	uint8_t *area;
 	int offer;
 
-	if (resume == NULL && (resume = atomic_load(&slot->room)) == NULL)
+	if (resume == NULL && (resume = atomic_load(&hf_rare(slot)->room)) == NULL)
 		return;
 	hf_resume_unshare(slot);
 	shared = hf_resume_shared(slot);
 	atomic_store(&slot->resume, NULL);
-	atomic_store(&slot->room, NULL);
+	atomic_store(&hf_rare(slot)->room, NULL);
 	hf_resume_stir(slot, false);
 	hf_resume_count_inbox(slot);
-	if ((offer = atomic_exchange(&slot->offer, 0)) > 0)
+	if ((offer = atomic_exchange(&hf_rare(slot)->offer, 0)) > 0)
 		hf_sys_close(offer - 1);
-	if (slot->offered > 0)
-		hf_sys_close(slot->offered - 1);
-	if (slot->listener > 0)
-		hf_sys_close(slot->listener - 1);
-	slot->offered = slot->listener = 0;
+	if (hf_rare(slot)->offered > 0)
+		hf_sys_close(hf_rare(slot)->offered - 1);
+	if (hf_rare(slot)->listener > 0)
+		hf_sys_close(hf_rare(slot)->listener - 1);
+	hf_rare(slot)->offered = hf_rare(slot)->listener = 0;
 	if (atomic_load(&resume->leader) == hf_family_me() && hf_family_me() != 0)
 		atomic_store(&resume->leader, 0);
 	if (!shared)
 		drop_inbox(slot, resume);
-	area = atomic_exchange(&slot->area, NULL);
+	area = atomic_exchange(&hf_rare(slot)->area, NULL);
 	if (area != NULL)
 		hf_sys_munmap(area, HF_AREA_SIZE);
 	retire(resume);
@@ -181,7 +181,7 @@ static bool all_can(struct hf_slot *slot, const struct hf_wrap *wrap)
 	if (!hf_hold_others((struct hf_arena_conn *)(uintptr_t)&wrap->conn, hf_family_me()))
 		return true;
 	(void)hf_sys_ioctl(atomic_load(&slot->fd), SIOCINQ, &waiting);
-	return hf_resume_all_share(slot) && atomic_load(&slot->area) != NULL &&
+	return hf_resume_all_share(slot) && atomic_load(&hf_rare(slot)->area) != NULL &&
 	       (wrap->client || hf_resume_can_mail()) &&
 	       atomic_load(&resume->inbox_end) + (size_t)(waiting > 0 ? waiting : 0) < HF_AREA_SIZE / 2;
 }

@@ -39,13 +39,13 @@ enum hf_resume_step {
 /* A process that has this memory. */
 struct hf_sharer {
 	_Atomic uint32_t handle; /* state/family.h; 0: none */
-	_Atomic uint32_t link;   /* as slot->link there */
+	_Atomic uint32_t link;   /* as hf_rare(slot)->link there */
 	_Atomic uint64_t box;    /* where it takes mail; 0: nowhere */
 };
 
 struct hf_resume {
 	struct hf_ring ring;                /* to be used by way of hf_resume_ring() */
-	_Atomic size_t inbox_at, inbox_end; /* of the bytes where slot->inbox or slot->area is */
+	_Atomic size_t inbox_at, inbox_end; /* of the bytes where hf_rare(slot)->inbox or hf_rare(slot)->area is */
 	uint64_t asked;                     /* how far it was sent when the kernel was last asked what has arrived */
 	_Atomic uint32_t send_limit;        /* SO_SNDTIMEO in ms when it broke, 0: none; it is put to use in dialling */
 	_Atomic uint32_t word;              /* a futex: changes whenever whoever waits should look again */
@@ -256,7 +256,7 @@ void hf_resume_read_mail(void);
  * the kernel says of them counts. */
 static inline bool hf_resume_stale(struct hf_slot *slot, struct hf_wrap *wrap)
 {
-	return __builtin_expect(atomic_load_explicit(&slot->link, memory_order_acquire) !=
+	return __builtin_expect(atomic_load_explicit(&hf_rare(slot)->link, memory_order_acquire) !=
 					atomic_load_explicit(&wrap->link, memory_order_acquire),
 				0);
 }

@@ -27,8 +27,9 @@ struct hf_slot *hf_resume_named(const uint8_t name[HF_SESSION_SIZE])
 			slot != NULL && atomic_load(&slot->stage) != HF_STAGE_FREE ? hf_wrap_of(slot) : NULL;
 
 		/* The program may have closed it here, and another process have it still. */
-		if (wrap != NULL && atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1 && hf_resume_of(slot) != NULL &&
-		    !wrap->client && memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
+		if (wrap != NULL && atomic_load(&hf_rare(slot)->let_go) != HF_LEFT_OTHERS + 1 &&
+		    hf_resume_of(slot) != NULL && !wrap->client &&
+		    memcmp(wrap->resume_name, name, HF_SESSION_SIZE) == 0)
 			return slot;
 	}
 	return NULL;
@@ -125,12 +126,12 @@ static bool hand_over(int fd, struct hf_slot *slot, const uint8_t *hello)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return false;
-	before = atomic_exchange(&slot->offer, copy + 1);
+	before = atomic_exchange(&hf_rare(slot)->offer, copy + 1);
 	if (before > 0)
 		hf_sys_close(before - 1);
 	/* The client knows before we do that the path is gone. */
 	if (!hf_resume_lost(slot, ECONNRESET)) {
-		before = atomic_exchange(&slot->offer, 0);
+		before = atomic_exchange(&hf_rare(slot)->offer, 0);
 		if (before > 0)
 			hf_sys_close(before - 1);
 		return false;

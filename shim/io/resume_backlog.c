@@ -270,14 +270,14 @@ void hf_resume_look_around(struct hf_slot *slot, uint64_t now)
 		else if (now - resume->readable_since >= PATIENCE_MS)
 			look_at(fd, false);
 	}
-	if (found && slot->listener > 0) {
-		hf_sys_close(slot->listener - 1);
-		slot->listener = 0;
-	} else if (!found && slot->listener == 0 && now >= resume->listen_at) {
+	if (found && hf_rare(slot)->listener > 0) {
+		hf_sys_close(hf_rare(slot)->listener - 1);
+		hf_rare(slot)->listener = 0;
+	} else if (!found && hf_rare(slot)->listener == 0 && now >= resume->listen_at) {
 		resume->listen_at = now + RETRY_MS;
-		slot->listener = listen_at(&resume->local) + 1;
+		hf_rare(slot)->listener = listen_at(&resume->local) + 1;
 	}
-	if (slot->listener > 0)
-		look_at(slot->listener - 1, true);
+	if (hf_rare(slot)->listener > 0)
+		look_at(hf_rare(slot)->listener - 1, true);
 	hf_turn_end(&owner);
 }

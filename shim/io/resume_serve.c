@@ -18,9 +18,9 @@ enum { STEP_MS = 4, IDLE_MS = 20, PROVE_MS = 5000, PROOF_FRAME = HF_HEADER_SIZE 
 /* The new connection is not the one. */
 static uint64_t decline(struct hf_slot *slot, uint64_t now)
 {
-	if (slot->offered > 0)
-		hf_sys_close(slot->offered - 1);
-	slot->offered = 0;
+	if (hf_rare(slot)->offered > 0)
+		hf_sys_close(hf_rare(slot)->offered - 1);
+	hf_rare(slot)->offered = 0;
 	hf_resume_of(slot)->step = HF_STEP_REST;
 	return now + STEP_MS;
 }
@@ -30,7 +30,7 @@ static uint64_t greet(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int new = slot->offered - 1;
+	int new = hf_rare(slot)->offered - 1;
 	uint8_t in[HF_HELLO_SIZE], out[HF_HELLO_SIZE];
 	struct hf_hello peer;
 
@@ -126,7 +126,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int new = slot->offered - 1;
+	int new = hf_rare(slot)->offered - 1;
 	int nothing = 0;
 
 	(void)hf_sys_discard(new, PROOF_FRAME);
@@ -136,7 +136,7 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	hf_resume_replace(slot, fd, new);
 	hf_resume_moved(slot, new);
 	hf_sys_close(new);
-	slot->offered = 0;
+	hf_rare(slot)->offered = 0;
 	wrap->rx_raw = HF_HELLO_SIZE + PROOF_FRAME;
 	wrap->tx_raw = HF_HELLO_SIZE;
 	if (!hf_resume_go_on(slot, fd, now, resume->peer_expects))
@@ -166,16 +166,16 @@ static uint64_t prove(struct hf_slot *slot, int fd, uint64_t now)
 	uint32_t me = hf_turn_watchdog();
 	uint8_t in[PROOF_FRAME];
 	uint64_t next = now + 1;
-	long got = hf_sys_recvfrom(slot->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	long got = hf_sys_recvfrom(hf_rare(slot)->offered - 1, in, sizeof(in), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 
 	if (got == -EAGAIN || (got > 0 && got < (long)sizeof(in))) {
-		if (now < resume->next_at && atomic_load(&slot->offer) == 0)
+		if (now < resume->next_at && atomic_load(&hf_rare(slot)->offer) == 0)
 			return now + STEP_MS;
 		if (resume->offer_fenced)
 			return decline(slot, now);
 		/* Nothing more is acknowledged there; then one last look. */
 		resume->offer_fenced = true;
-		hf_resume_fence(slot->offered - 1);
+		hf_resume_fence(hf_rare(slot)->offered - 1);
 		return now + 2;
 	}
 	if (got <= 0 || !proved(resume, wrap, in))
@@ -203,14 +203,14 @@ uint64_t hf_resume_serve(struct hf_slot *slot, int fd, uint64_t now)
 		if (resume->step != HF_STEP_REST)
 			return next;
 	}
-	offer = atomic_exchange(&slot->offer, 0);
+	offer = atomic_exchange(&hf_rare(slot)->offer, 0);
 	if (offer > 0) {
 		/* The client has given up an earlier one. */
-		if (slot->offered > 0)
+		if (hf_rare(slot)->offered > 0)
 			(void)decline(slot, now);
-		slot->offered = offer;
+		hf_rare(slot)->offered = offer;
 		return greet(slot, now);
 	}
 	hf_resume_look_around(slot, now);
-	return atomic_load(&slot->offer) > 0 ? now : now + IDLE_MS;
+	return atomic_load(&hf_rare(slot)->offer) > 0 ? now : now + IDLE_MS;
 }

@@ -39,12 +39,12 @@ static void count(_Atomic uint8_t *mine, bool on, _Atomic uint32_t *all)
 
 void hf_resume_stir(struct hf_slot *slot, bool on)
 {
-	count(&slot->stirring, on, &hf_resume_count);
+	count(&hf_rare(slot)->stirring, on, &hf_resume_count);
 }
 
 void hf_resume_count_inbox(struct hf_slot *slot)
 {
-	count(&slot->has_inbox, hf_resume_inbox(slot) != 0, &hf_resume_inboxes);
+	count(&hf_rare(slot)->has_inbox, hf_resume_inbox(slot) != 0, &hf_resume_inboxes);
 }
 
 /* Who shares it */
@@ -76,7 +76,7 @@ static struct hf_resume *memory_of(struct hf_slot *slot)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
 
-	return resume != NULL ? resume : atomic_load(&slot->room);
+	return resume != NULL ? resume : atomic_load(&hf_rare(slot)->room);
 }
 
 void hf_resume_share(struct hf_slot *slot)
@@ -88,12 +88,12 @@ void hf_resume_share(struct hf_slot *slot)
 
 	if (resume == NULL || wrap == NULL)
 		return;
-	enter(resume, hf_family_me(), atomic_load(&slot->link));
-	if (atomic_exchange(&resume->armed, 1) != 0 || resume != atomic_load(&slot->room))
+	enter(resume, hf_family_me(), atomic_load(&hf_rare(slot)->link));
+	if (atomic_exchange(&resume->armed, 1) != 0 || resume != atomic_load(&hf_rare(slot)->room))
 		return;
 	/* Those who have the same memory take notice: see hf_resume_notice(). */
 	link = atomic_fetch_add(&wrap->link, 1) + 1;
-	atomic_store(&slot->link, link);
+	atomic_store(&hf_rare(slot)->link, link);
 	mine = sharer_of(resume, hf_family_me());
 	if (mine != NULL)
 		atomic_store(&mine->link, link);
@@ -101,7 +101,7 @@ void hf_resume_share(struct hf_slot *slot)
 
 bool hf_resume_notice(struct hf_slot *slot)
 {
-	struct hf_resume *room = atomic_load(&slot->room), *none = NULL;
+	struct hf_resume *room = atomic_load(&hf_rare(slot)->room), *none = NULL;
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_sharer *mine;
 
@@ -109,14 +109,14 @@ bool hf_resume_notice(struct hf_slot *slot)
 		return hf_resume_of(slot) != NULL;
 	if (room == NULL || atomic_load(&room->armed) == 0 || (mine = sharer_of(room, hf_family_me())) == NULL) {
 		/* Another who has it can be resumed, but not while we have it too. */
-		atomic_store(&slot->link, atomic_load(&wrap->link));
+		atomic_store(&hf_rare(slot)->link, atomic_load(&wrap->link));
 		return false;
 	}
 	(void)atomic_compare_exchange_strong(&slot->resume, &none, room);
 	/* Whatever it counts, it has not moved as long as this is all. */
 	if (atomic_load(&wrap->link) == 1) {
 		atomic_store(&mine->link, 1);
-		atomic_store(&slot->link, 1);
+		atomic_store(&hf_rare(slot)->link, 1);
 	}
 	return true;
 }
@@ -141,7 +141,7 @@ static void prepare(struct hf_slot *slot)
 	    atomic_load(&wrap->link) != 0 || (room = hf_resume_room_new()) == NULL)
 		return;
 	enter(room, hf_family_me(), 0);
-	if (!atomic_compare_exchange_strong(&slot->room, &none, room))
+	if (!atomic_compare_exchange_strong(&hf_rare(slot)->room, &none, room))
 		hf_resume_room_drop(room);
 }
 
@@ -154,17 +154,17 @@ void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 	resume = memory_of(slot);
 	if (resume == NULL || sharer_of(resume, hf_family_me()) == NULL)
 		return;
-	if (atomic_load(&slot->area) == NULL) {
+	if (atomic_load(&hf_rare(slot)->area) == NULL) {
 		area = hf_sys_mmap(NULL, HF_AREA_SIZE, PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (hf_sys_failed(area))
 			return;
-		if (!atomic_compare_exchange_strong(&slot->area, &none, area))
+		if (!atomic_compare_exchange_strong(&hf_rare(slot)->area, &none, area))
 			hf_sys_munmap(area, HF_AREA_SIZE);
 	}
 	/* What is in a mapping of one process's own it alone can let go of. */
-	if (atomic_load(&slot->inbox) == NULL)
-		enter(resume, handle, atomic_load(&slot->link));
+	if (atomic_load(&hf_rare(slot)->inbox) == NULL)
+		enter(resume, handle, atomic_load(&hf_rare(slot)->link));
 }
 
 bool hf_resume_same(struct hf_slot *slot, const struct hf_wrap *wrap)
@@ -185,18 +185,18 @@ void hf_resume_forked(struct hf_slot *slot, int fd)
 	socklen_t len = sizeof(cookie);
 
 	/* These were the parent's. */
-	atomic_store(&slot->offer, 0);
-	slot->offered = slot->listener = 0;
-	atomic_store(&slot->stirring, 0);
-	atomic_store(&slot->has_inbox, 0);
+	atomic_store(&hf_rare(slot)->offer, 0);
+	hf_rare(slot)->offered = hf_rare(slot)->listener = 0;
+	atomic_store(&hf_rare(slot)->stirring, 0);
+	atomic_store(&hf_rare(slot)->has_inbox, 0);
 	if (resume == NULL || wrap == NULL)
 		return;
 	mine = sharer_of(resume, hf_family_me());
 	if (mine == NULL) {
 		/* Forked without our knowledge, or beside what cannot be shared. */
 		atomic_store(&slot->resume, NULL);
-		atomic_store(&slot->room, NULL);
-		atomic_store(&slot->link, atomic_load(&wrap->link));
+		atomic_store(&hf_rare(slot)->room, NULL);
+		atomic_store(&hf_rare(slot)->link, atomic_load(&wrap->link));
 		return;
 	}
 	/* The parent's watchdog may have put another socket there while it forked: the descriptors are copied before
@@ -204,9 +204,9 @@ void hf_resume_forked(struct hf_slot *slot, int fd)
 	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 &&
 	    cookie != atomic_load(&wrap->conn.cookie)) {
 		atomic_store(&slot->cookie, cookie);
-		atomic_store(&slot->link, atomic_load(&wrap->link) - 1);
+		atomic_store(&hf_rare(slot)->link, atomic_load(&wrap->link) - 1);
 	}
-	atomic_store(&mine->link, atomic_load(&slot->link));
+	atomic_store(&mine->link, atomic_load(&hf_rare(slot)->link));
 	hf_resume_count_inbox(slot);
 }
 
@@ -327,7 +327,7 @@ void hf_resume_moved(struct hf_slot *slot, int fd)
 	atomic_store(&slot->cookie, cookie);
 	atomic_store(&wrap->conn.cookie, cookie);
 	link = atomic_fetch_add(&wrap->link, 1) + 1;
-	atomic_store(&slot->link, link);
+	atomic_store(&hf_rare(slot)->link, link);
 	if (mine != NULL)
 		atomic_store(&mine->link, link);
 	if (hf_resume_shared(slot))
@@ -400,24 +400,24 @@ uint64_t hf_resume_follow(struct hf_slot *slot, int fd, uint64_t now)
 	if (hf_resume_stale(slot, wrap)) {
 		hf_resume_stir(slot, true);
 		hf_resume_mail_soon(now + SOON_MS);
-		if (slot->stale_since == 0)
-			slot->stale_since = now;
+		if (hf_rare(slot)->stale_since == 0)
+			hf_rare(slot)->stale_since = now;
 		if (!ask(slot))
 			orphaned(slot, fd);
-		else if (now - slot->stale_since >= hf_runtime.config.reconnect_window)
+		else if (now - hf_rare(slot)->stale_since >= hf_runtime.config.reconnect_window)
 			strand(slot);
 		return now + STEP_MS;
 	}
-	slot->stale_since = 0;
+	hf_rare(slot)->stale_since = 0;
 	if (!hf_resume_broken(wrap)) {
-		if (atomic_load(&slot->stirring) != 0)
+		if (atomic_load(&hf_rare(slot)->stirring) != 0)
 			calm_down(slot);
 		return 0;
 	}
 	if (hf_resume_leads(slot))
 		return 0;
 	hf_resume_stir(slot, true);
-	offer = atomic_exchange(&slot->offer, 0);
+	offer = atomic_exchange(&hf_rare(slot)->offer, 0);
 	if (offer > 0) {
 		uint8_t in[HF_HELLO_SIZE];
 
@@ -442,19 +442,19 @@ bool hf_resume_caught_up(const uint8_t name[HF_SESSION_SIZE], int fd)
 	if (mine == NULL)
 		return false;
 	/* As in hf_wrap_tend(): the program may be closing it. */
-	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	link = atomic_load(&wrap->link);
-	if (atomic_load(&slot->closed) == 0 && atomic_load(&slot->link) != link &&
+	if (atomic_load(&slot->closed) == 0 && atomic_load(&hf_rare(slot)->link) != link &&
 	    hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 &&
 	    cookie == atomic_load(&wrap->conn.cookie)) {
 		hf_resume_replace(slot, atomic_load(&slot->fd), fd);
 		atomic_store(&slot->cookie, cookie);
 		atomic_store(&mine->link, link);
-		atomic_store(&slot->link, link);
+		atomic_store(&hf_rare(slot)->link, link);
 		hf_sys_close(fd);
 		taken = true;
 	}
-	atomic_store(&slot->tended, 0);
+	atomic_store(&hf_rare(slot)->tended, 0);
 	if (taken) {
 		hf_watch_poke(slot);
 		hf_wake_all(&resume->word);

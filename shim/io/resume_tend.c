@@ -73,7 +73,7 @@ void hf_resume_fence(int fd)
 static bool inbox_room(struct hf_slot *slot, size_t end, size_t more)
 {
 	size_t size, room_size;
-	uint8_t *had = hf_resume_inbox_at(slot, &size), *own = atomic_load(&slot->inbox), *room;
+	uint8_t *had = hf_resume_inbox_at(slot, &size), *own = atomic_load(&hf_rare(slot)->inbox), *room;
 
 	if (end > size)
 		return false;
@@ -88,8 +88,8 @@ static bool inbox_room(struct hf_slot *slot, size_t end, size_t more)
 		return false;
 	if (had != NULL)
 		memcpy(room, had, end);
-	slot->inbox_size = room_size;
-	atomic_store(&slot->inbox, room);
+	hf_rare(slot)->inbox_size = room_size;
+	atomic_store(&hf_rare(slot)->inbox, room);
 	if (own != NULL)
 		hf_sys_munmap(own, size);
 	return true;
@@ -202,9 +202,9 @@ static void over(struct hf_slot *slot)
 	resume->step = HF_STEP_NONE;
 	resume->fenced = false;
 	resume->readable_since = resume->listen_at = 0;
-	if (slot->listener > 0)
-		hf_sys_close(slot->listener - 1);
-	slot->listener = 0;
+	if (hf_rare(slot)->listener > 0)
+		hf_sys_close(hf_rare(slot)->listener - 1);
+	hf_rare(slot)->listener = 0;
 }
 
 bool hf_resume_go_on(struct hf_slot *slot, int fd, uint64_t now, uint64_t offset)
@@ -292,9 +292,9 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 	if (resume == NULL || wrap == NULL || hf_wrap_fate(slot) != 0)
 		return next;
 	/* Announce, then look, as in hf_wrap_tend(): the program may be closing it. */
-	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if ((atomic_load(&slot->closed) != 0 && atomic_load(&slot->draining) == 0) || atomic_load(&slot->fd) != fd) {
-		atomic_store(&slot->tended, 0);
+		atomic_store(&hf_rare(slot)->tended, 0);
 		return now + STEP_MS;
 	}
 	if (!wrap->client)
@@ -312,6 +312,6 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 		hf_resume_give_up(slot, fd, now, ETIMEDOUT);
 	else
 		next = wrap->client ? hf_resume_dial(slot, fd, now) : hf_resume_serve(slot, fd, now);
-	atomic_store(&slot->tended, 0);
+	atomic_store(&hf_rare(slot)->tended, 0);
 	return next;
 }

@@ -130,15 +130,15 @@ static void record(int epfd, int fd, const struct epoll_event *event)
 /* Where a wrapped connection is registered: a drained one must leave there first (io/wrap_close.c). */
 static void note_epoll(struct hf_slot *slot, int epfd)
 {
-	enum { ROOM = sizeof(slot->epolls) / sizeof(slot->epolls[0]) };
+	enum { ROOM = sizeof(hf_rare(slot)->epolls) / sizeof(hf_rare(slot)->epolls[0]) };
 
 	for (size_t i = 0; i < ROOM; i++) {
 		int none = 0;
 
-		if (atomic_compare_exchange_strong(&slot->epolls[i], &none, epfd + 1) || none == epfd + 1)
+		if (atomic_compare_exchange_strong(&hf_rare(slot)->epolls[i], &none, epfd + 1) || none == epfd + 1)
 			return;
 	}
-	atomic_store(&slot->epolls[ROOM - 1], -1); /* too many */
+	atomic_store(&hf_rare(slot)->epolls[ROOM - 1], -1); /* too many */
 }
 
 int hf_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)

@@ -113,20 +113,20 @@ void hf_wrap_unmark(int fd)
 
 static struct hf_wrap *record_of(struct hf_slot *slot)
 {
-	uint32_t conn = atomic_load(&slot->conn);
+	uint32_t conn = atomic_load(&hf_rare(slot)->conn);
 
 	return conn != 0 ? (struct hf_wrap *)(void *)hf_arena_conn(conn - 1) : NULL;
 }
 
 static void attach(struct hf_slot *slot, uint32_t index, uint64_t cookie)
 {
-	atomic_store(&slot->conn, index + 1);
-	atomic_store(&slot->let_go, 0);
+	atomic_store(&hf_rare(slot)->conn, index + 1);
+	atomic_store(&hf_rare(slot)->let_go, 0);
 	atomic_store(&slot->closed, 0);
-	atomic_store(&slot->tended, 0);
+	atomic_store(&hf_rare(slot)->tended, 0);
 	atomic_store(&slot->cookie, cookie);
-	atomic_store(&slot->link, atomic_load(&((struct hf_wrap *)(void *)hf_arena_conn(index))->link));
-	atomic_store(&slot->spawns, hf_proc_spawns());
+	atomic_store(&hf_rare(slot)->link, atomic_load(&((struct hf_wrap *)(void *)hf_arena_conn(index))->link));
+	atomic_store(&hf_rare(slot)->spawns, hf_proc_spawns());
 	atomic_store(&slot->wrap_tried, 1);
 }
 
@@ -160,7 +160,7 @@ bool hf_wrap_begin(struct hf_slot *slot, int fd, bool client, const struct socka
 	attach(slot, index, cookie);
 	/* Memory that has no file is shared with those who are forked after it has been mapped. */
 	if (hf_arena_fd() < 0)
-		atomic_store(&slot->queue, hf_arena_queue(index));
+		atomic_store(&hf_rare(slot)->queue, hf_arena_queue(index));
 	atomic_store(&slot->wrap, wrap);
 	return true;
 }
@@ -241,15 +241,17 @@ void hf_wrap_claim(struct hf_slot *slot)
 
 	/* What a thread of the parent was at. */
 	atomic_store(&slot->closed, 0);
-	atomic_store(&slot->waiting, 0);
-	atomic_store(&slot->moved, 0);
+	if (atomic_load(&hf_rare(slot)->waiting) != 0)
+		atomic_store(&hf_rare(slot)->waiting, 0);
+	if (atomic_load(&hf_rare(slot)->moved) != 0)
+		atomic_store(&hf_rare(slot)->moved, 0);
 	if (wrap == NULL || hf_wrap_of(slot) == NULL)
 		return;
 	(void)hf_family_join(hf_runtime.prog);
 	if (!hold_forked(wrap, slot)) {
 		/* Closed by a thread of the parent while another forked; or forked without our knowledge and left
 		 * alone for so long that the place went to another. */
-		atomic_store(&slot->conn, 0);
+		atomic_store(&hf_rare(slot)->conn, 0);
 		atomic_store(&slot->wrap, NULL);
 		atomic_store(&slot->fate, EPROTO);
 		atomic_store(&slot->guard, 0);
@@ -261,19 +263,19 @@ void hf_wrap_claim(struct hf_slot *slot)
 	    (hf_resume_broken(wrap) || atomic_load(&wrap->conn.cookie) != atomic_load(&slot->cookie))) {
 		(void)hf_hold_leave(&wrap->conn, hf_family_me());
 		hf_hold_done(&wrap->conn, hf_family_me());
-		atomic_store(&slot->conn, 0);
+		atomic_store(&hf_rare(slot)->conn, 0);
 		atomic_store(&slot->wrap, NULL);
 		atomic_store(&slot->resume, NULL);
 		atomic_store(&slot->fate, ECONNRESET);
 		atomic_store(&slot->guard, 0);
 		return;
 	}
-	atomic_store(&slot->let_go, 0);
+	atomic_store(&hf_rare(slot)->let_go, 0);
 }
 
 void hf_wrap_leave_to_parent(struct hf_slot *slot)
 {
-	atomic_store(&slot->conn, 0);
+	atomic_store(&hf_rare(slot)->conn, 0);
 	atomic_store(&slot->wrap, NULL);
 }
 
@@ -287,7 +289,7 @@ uint32_t hf_wrap_expect_child(void)
 		struct hf_slot *slot = hf_slot_at(i);
 		struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->refs) != 0 ? hf_wrap_of(slot) : NULL;
 
-		if (wrap == NULL || atomic_load(&slot->let_go) != 0)
+		if (wrap == NULL || atomic_load(&hf_rare(slot)->let_go) != 0)
 			continue;
 		if (child == 0 && (child = hf_family_expect()) == 0) {
 			atomic_store(&wrap->conn.doubt, HF_DOUBT_MANY);
@@ -304,7 +306,7 @@ static bool has_slot(uint32_t index)
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 
-		if (slot != NULL && atomic_load(&slot->refs) != 0 && atomic_load(&slot->conn) == index + 1)
+		if (slot != NULL && atomic_load(&slot->refs) != 0 && atomic_load(&hf_rare(slot)->conn) == index + 1)
 			return true;
 	}
 	return false;
@@ -347,7 +349,7 @@ enum hf_left hf_wrap_try_let_go(struct hf_slot *slot)
 	struct hf_wrap *wrap = record_of(slot);
 	enum hf_left left;
 
-	if (wrap == NULL || atomic_load(&slot->let_go) != 0)
+	if (wrap == NULL || atomic_load(&hf_rare(slot)->let_go) != 0)
 		return hf_wrap_let_go(slot);
 	if (hf_hold_expected(&wrap->conn, hf_family_me()))
 		return HF_LEFT_EXPECTED;
@@ -356,7 +358,7 @@ enum hf_left hf_wrap_try_let_go(struct hf_slot *slot)
 		return left;
 	/* In doubt of a child that was entered at this very moment. */
 	(void)hf_hold_join(&wrap->conn, hf_family_me());
-	atomic_store(&slot->let_go, 0);
+	atomic_store(&hf_rare(slot)->let_go, 0);
 	return HF_LEFT_EXPECTED;
 }
 
@@ -364,17 +366,17 @@ enum hf_left hf_wrap_try_let_go(struct hf_slot *slot)
 enum hf_left hf_wrap_let_go(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = record_of(slot);
-	uint8_t left = atomic_load(&slot->let_go);
+	uint8_t left = atomic_load(&hf_rare(slot)->let_go);
 
 	if (left != 0)
 		return (enum hf_left)(left - 1);
 	if (wrap == NULL)
 		return HF_LEFT_LAST;
-	if (atomic_load(&slot->spawns) != hf_proc_spawns())
+	if (atomic_load(&hf_rare(slot)->spawns) != hf_proc_spawns())
 		(void)atomic_compare_exchange_strong(&wrap->conn.doubt, &(uint32_t){HF_DOUBT_NONE}, HF_DOUBT_SPAWNED);
 	hf_resume_hand_round(slot, atomic_load(&slot->fd));
 	left = (uint8_t)(hf_hold_leave(&wrap->conn, hf_family_me()) + 1);
-	atomic_store(&slot->let_go, left);
+	atomic_store(&hf_rare(slot)->let_go, left);
 	return (enum hf_left)(left - 1);
 }
 
@@ -383,7 +385,7 @@ bool hf_wrap_stays(struct hf_slot *slot)
 	struct hf_wrap *wrap = record_of(slot);
 
 	return wrap != NULL &&
-	       (atomic_load(&slot->let_go) == 0 ||
+	       (atomic_load(&hf_rare(slot)->let_go) == 0 ||
 		hf_hold_stays(&wrap->conn, hf_family_me(), atomic_load(&slot->cookie), hf_wrap_now_ms()));
 }
 
@@ -414,7 +416,8 @@ bool hf_wrap_busy(struct hf_slot *slot)
 
 	if (wrap == NULL)
 		return false;
-	if (atomic_load(&slot->waiting) != 0 && hf_wrap_now_ms() < atomic_load(&slot->waited_at) + MOST_MS)
+	if (atomic_load(&hf_rare(slot)->waiting) != 0 &&
+	    hf_wrap_now_ms() < atomic_load(&hf_rare(slot)->waited_at) + MOST_MS)
 		return true;
 	return hf_turn_held(&wrap->rx_turn, true) || hf_turn_held(&wrap->tx_turn, true);
 }
@@ -422,12 +425,13 @@ bool hf_wrap_busy(struct hf_slot *slot)
 void hf_wrap_free(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = record_of(slot);
-	uint32_t index = atomic_load(&slot->conn) - 1;
-	uint8_t *queue = atomic_exchange(&slot->queue, NULL);
+	uint32_t index = atomic_load(&hf_rare(slot)->conn) - 1;
+	uint8_t *queue;
 	enum hf_left left;
 
 	if (wrap == NULL)
 		return;
+	queue = atomic_exchange(&hf_rare(slot)->queue, NULL);
 	left = hf_wrap_let_go(slot);
 	if (!hf_wrap_stays(slot))
 		left = HF_LEFT_OTHERS;
@@ -435,7 +439,7 @@ void hf_wrap_free(struct hf_slot *slot)
 		hf_resume_bury(slot);
 	hf_resume_free(slot);
 	atomic_store(&slot->wrap, NULL);
-	atomic_store(&slot->conn, 0);
+	atomic_store(&hf_rare(slot)->conn, 0);
 	if (queue != NULL)
 		hf_arena_queue_drop(index, queue, left == HF_LEFT_LAST && !hf_hold_others(&wrap->conn, hf_family_me()));
 	if (left == HF_LEFT_LAST && !in_use(wrap)) {
@@ -479,7 +483,7 @@ void hf_wrap_fail(struct hf_slot *slot, int error)
 	if (atomic_exchange(&slot->told_failed, 1) == 0)
 		hf_tell_failed(slot, atomic_load(&slot->fd), error);
 	hf_wrap_share_fate(slot, error);
-	atomic_store(&slot->failed, error);
+	atomic_store(&slot->failed, (uint8_t)error);
 	hf_watch_poke(slot);
 }
 
@@ -492,7 +496,8 @@ void hf_wrap_leave(struct hf_slot *slot, bool last)
 	if (last)
 		atomic_store(&slot->closed, 1);
 	/* It only makes calls that do not block. A child of fork has the parent's word and no such thread. */
-	while (atomic_load(&slot->tended) != 0 && atomic_load(&slot->tended) == atomic_load(hf_proc_epoch))
+	while (atomic_load(&hf_rare(slot)->tended) != 0 &&
+	       atomic_load(&hf_rare(slot)->tended) == atomic_load(hf_proc_epoch))
 		hf_sys_nanosleep(&moment, NULL);
 }
 

@@ -238,8 +238,8 @@ static bool leave_epolls(struct hf_slot *slot, int fd)
 {
 	struct epoll_event none = {0};
 
-	for (size_t i = 0; i < sizeof(slot->epolls) / sizeof(slot->epolls[0]); i++) {
-		int ep = atomic_load(&slot->epolls[i]);
+	for (size_t i = 0; i < sizeof(hf_rare(slot)->epolls) / sizeof(hf_rare(slot)->epolls[0]); i++) {
+		int ep = atomic_load(&hf_rare(slot)->epolls[i]);
 
 		if (ep < 0)
 			return false; /* more than we could note */
@@ -391,12 +391,12 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	if (left != HF_LEFT_EXPECTED && hf_hold_others(&wrap->conn, hf_family_me()))
 		return true;
 	/* As in hf_wrap_tend(). */
-	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
 		settled = hf_wrap_stays(slot) ? settle(slot, fd, me, left == HF_LEFT_LAST) : 1;
 		hf_turn_end(&wrap->rx_turn);
 	}
-	atomic_store(&slot->tended, 0);
+	atomic_store(&hf_rare(slot)->tended, 0);
 	return settled != 0 && left != HF_LEFT_EXPECTED;
 }
 
@@ -503,7 +503,7 @@ static bool end_all(bool exec)
 		for (uint32_t i = 0; i < hf_slot_end(); i++) {
 			struct hf_slot *slot = hf_slot_at(i);
 
-			if (slot != NULL && (all || atomic_load(&slot->let_go) != HF_LEFT_OTHERS + 1))
+			if (slot != NULL && (all || atomic_load(&hf_rare(slot)->let_go) != HF_LEFT_OTHERS + 1))
 				waiting = end_one(slot, exec, me) || waiting;
 		}
 		if (waiting)
@@ -533,7 +533,7 @@ void hf_wrap_exit(void)
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot *slot = hf_slot_at(i);
 
-		if (slot == NULL || atomic_load(&slot->let_go) != HF_LEFT_LAST + 1)
+		if (slot == NULL || atomic_load(&hf_rare(slot)->let_go) != HF_LEFT_LAST + 1)
 			continue;
 		if (!over)
 			cut_short(slot);
@@ -552,7 +552,7 @@ static struct hf_wrap *open_here(struct hf_slot *slot)
 {
 	struct hf_wrap *wrap = slot != NULL && atomic_load(&slot->refs) != 0 ? hf_wrap_of(slot) : NULL;
 
-	return wrap != NULL && atomic_load(&slot->let_go) == 0 &&
+	return wrap != NULL && atomic_load(&hf_rare(slot)->let_go) == 0 &&
 			       atomic_load(&slot->epoch) == atomic_load(hf_proc_epoch)
 		       ? wrap
 		       : NULL;

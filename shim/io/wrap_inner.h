@@ -143,7 +143,7 @@ static inline bool hf_wrap_take_free(struct hf_slot *slot, struct hf_wrap *wrap,
 	if (hf_turn_try(word, me) != HF_TURN_OURS)
 		return false;
 	if (hf_likely(atomic_load_explicit(&wrap->fate, memory_order_relaxed) == 0 &&
-		      atomic_load_explicit(&slot->link, memory_order_relaxed) ==
+		      atomic_load_explicit(&hf_rare(slot)->link, memory_order_relaxed) ==
 			      atomic_load_explicit(&wrap->link, memory_order_relaxed)))
 		return true;
 	hf_turn_end(word);

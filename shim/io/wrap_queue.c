@@ -14,13 +14,13 @@
 /* The queue, mapped into this process. NULL: no memory. */
 static uint8_t *queue_of(struct hf_slot *slot)
 {
-	uint32_t conn = atomic_load(&slot->conn);
-	uint8_t *queue = atomic_load(&slot->queue), *none = NULL;
+	uint32_t conn = atomic_load(&hf_rare(slot)->conn);
+	uint8_t *queue = atomic_load(&hf_rare(slot)->queue), *none = NULL;
 
 	if (queue != NULL || conn == 0)
 		return queue;
 	queue = hf_arena_queue(conn - 1);
-	if (queue != NULL && !atomic_compare_exchange_strong(&slot->queue, &none, queue)) {
+	if (queue != NULL && !atomic_compare_exchange_strong(&hf_rare(slot)->queue, &none, queue)) {
 		hf_arena_queue_drop(conn - 1, queue, false);
 		queue = none;
 	}
@@ -35,10 +35,10 @@ bool hf_wrap_has_queue(struct hf_slot *slot)
 /* All of it has gone, and nothing will be queued any more. */
 static void queue_done(struct hf_slot *slot)
 {
-	uint8_t *queue = atomic_exchange(&slot->queue, NULL);
+	uint8_t *queue = atomic_exchange(&hf_rare(slot)->queue, NULL);
 
 	if (queue != NULL)
-		hf_arena_queue_drop(atomic_load(&slot->conn) - 1, queue, true);
+		hf_arena_queue_drop(atomic_load(&hf_rare(slot)->conn) - 1, queue, true);
 }
 
 /* What of the queue has yet to go, from FLUSHED to QUEUED.  False: no library has written these numbers. */
@@ -244,7 +244,7 @@ int hf_wrap_flush(struct hf_slot *slot, int fd)
 			return 0;
 		if (owed == 0 && wrap->queued == wrap->flushed && (!framed || hf_resume_backlog(slot, wrap) == 0)) {
 			give_edge(wrap, fd);
-			if (atomic_load_explicit(&slot->queue, memory_order_relaxed) != NULL)
+			if (atomic_load_explicit(&hf_rare(slot)->queue, memory_order_relaxed) != NULL)
 				queue_done(slot);
 			if (!wrap->shut_after_queue || atomic_load(&wrap->real_shut_write) != 0)
 				return 1;

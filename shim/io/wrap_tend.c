@@ -310,9 +310,9 @@ uint64_t hf_wrap_tend(struct hf_slot *slot, int fd, uint64_t now, const struct h
 	if (wrap == NULL)
 		return next;
 	/* Announce, then look; hf_wrap_leave() does it the other way round: either it waits for us or we see it. */
-	atomic_store(&slot->tended, atomic_load(hf_proc_epoch));
+	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->closed) == 0 && atomic_load(&slot->fd) == fd)
 		next = tend(slot, fd, now, evidence);
-	atomic_store(&slot->tended, 0);
+	atomic_store(&hf_rare(slot)->tended, 0);
 	return next;
 }

@@ -128,12 +128,12 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 void hf_wait_begin(struct hf_slot *slot, struct hf_wait *wait)
 {
 	wait->gen = atomic_load(&slot->gen);
-	atomic_store(&slot->waited_at, hf_wrap_now_ms());
-	atomic_fetch_add(&slot->waiting, 1);
+	atomic_store(&hf_rare(slot)->waited_at, hf_wrap_now_ms());
+	atomic_fetch_add(&hf_rare(slot)->waiting, 1);
 	if (atomic_load(&slot->gen) == wait->gen)
 		return;
 	/* Another's since a moment ago. */
-	atomic_fetch_sub(&slot->waiting, 1);
+	atomic_fetch_sub(&hf_rare(slot)->waiting, 1);
 	wait->gen = UINT32_MAX;
 }
 
@@ -141,7 +141,7 @@ void hf_wait_end(struct hf_slot *slot, const struct hf_wait *wait)
 {
 	/* Waited for too long: it has been given up. */
 	if (atomic_load(&slot->gen) == wait->gen)
-		atomic_fetch_sub(&slot->waiting, 1);
+		atomic_fetch_sub(&hf_rare(slot)->waiting, 1);
 }
 
 bool hf_wait_in_vain(struct hf_slot *slot, const struct hf_wait *wait, int *fd)

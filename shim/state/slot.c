@@ -35,7 +35,7 @@ static struct hf_slot *pop_free(void)
 
 static struct hf_slot *fresh(void)
 {
-	size_t size = HF_SLOT_CHUNK * sizeof(struct hf_slot);
+	size_t size = HF_SLOT_CHUNK * (sizeof(struct hf_slot) + sizeof(struct hf_slot_rare));
 	uint32_t index = atomic_load(&used);
 	struct hf_slot *chunk, *expected = NULL;
 
@@ -55,6 +55,16 @@ static struct hf_slot *fresh(void)
 	return hf_slot_at(index);
 }
 
+/* What an earlier connection has left.  Where none has left anything it is only read: else it would become memory. */
+static void clear_rare(struct hf_slot *slot)
+{
+	static const struct hf_slot_rare none;
+	struct hf_slot_rare *rare = hf_rare(slot);
+
+	if (memcmp(rare, &none, sizeof(none)) != 0)
+		memset(rare, 0, sizeof(*rare));
+}
+
 struct hf_slot *hf_slot_new(void)
 {
 	struct hf_slot *slot = pop_free();
@@ -66,6 +76,7 @@ struct hf_slot *hf_slot_new(void)
 	index = slot->index;
 	memset(slot, 0, sizeof(*slot));
 	slot->index = index;
+	clear_rare(slot);
 	atomic_store(&slot->gen, (gen + 1) & GEN_MASK);
 	atomic_store(&slot->refs, 1);
 	atomic_store(&slot->stage, HF_STAGE_IDLE);

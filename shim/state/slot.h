@@ -6,7 +6,8 @@
  * async-signal-safe: close(2) is called from signal handlers.
  *
  * Who may touch what: the fields of the first part are atomic and open to every thread; those of the second belong to
- * the watchdog.  A slot is held by the descriptor-map entries that name it (refs) and by the watchdog (stage); it is
+ * the watchdog.  What few connections need is kept apart (struct hf_slot_rare): a hundred thousand idle ones are a use
+ * to be served.  A slot is held by the descriptor-map entries that name it (refs) and by the watchdog (stage); it is
  * free again when neither holds it.
  */
 #ifndef HOLDFAST_STATE_SLOT_H
@@ -15,6 +16,7 @@
 #include "core/judge.h"
 #include "core/wheel.h"
 #include "report.h"
+#include "state/ends.h"
 #include "state/fdmap.h"
 
 #include <netinet/in.h>
@@ -36,15 +38,43 @@ enum hf_stage {
 
 enum hf_dying { HF_DYING_NO, HF_DYING_NUDGED, HF_DYING_HELD, HF_DYING_BUSY };
 
-union hf_address {
-	struct sockaddr any;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-};
-
 struct hf_wrap;
 struct hf_resume;
 struct hf_redialling;
+
+/*
+ * The part of a slot that most connections never need: they are not wrapped, and nothing has happened to them.  It is
+ * kept apart, so that it then takes no memory (what is only read is the kernel's page of zeroes): whoever writes to it
+ * in the life of every connection undoes that.  Its first part is atomic, the second the watchdog's, as in the slot.
+ */
+struct hf_slot_rare {
+	_Atomic(struct hf_resume *) room; /* before it is known what a connection keeps to be resumed (resume), what a
+					   * child was forked with; NULL: none was */
+	/* Where what a connection that broke had brought is: a mapping of HF_AREA_SIZE that all who share the memory
+	 * have, NULL: nobody has been forked; or one of this process's own, of inbox_size, then it is there. */
+	_Atomic(uint8_t *) area, inbox;
+	size_t inbox_size;
+	_Atomic(uint8_t *) queue; /* the arena's queue of it, mapped when needed */
+	_Atomic int epolls[4];    /* epoll descriptors it is registered with, plus one; 0: none */
+	_Atomic uint32_t conn;    /* its number in the arena, plus one; 0: none */
+	_Atomic int moved;        /* the duplicate we keep, plus one, for calls that began before the close; 0: none */
+	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
+	_Atomic uint32_t link;    /* how often it had moved to another socket when our descriptors were last its own */
+	_Atomic uint32_t spawns;  /* hf_proc_spawns() when it was wrapped: else a program may share the socket */
+	_Atomic uint32_t tended;  /* the watchdog of the process of this epoch is at the descriptor right now */
+	_Atomic uint64_t waited_at; /* ms: when the last of those that wait began */
+	_Atomic uint16_t waiting;   /* threads that wait in a call with no turn in hand: struct hf_wait */
+	_Atomic uint8_t let_go;     /* it no longer holds its place in the arena: enum hf_left, plus one */
+	_Atomic uint8_t stirring;   /* counted in hf_resume_count */
+	_Atomic uint8_t has_inbox;  /* counted in hf_resume_inboxes */
+
+	/* The watchdog's. */
+	struct hf_rate rate;
+	uint64_t stale_since; /* ms: since when it has been behind; 0: it is not */
+	uint64_t dying_since; /* ms */
+	int offered;  /* while it leads: the connection a RESUME came on, and is to prove itself, plus one; 0: none */
+	int listener; /* and one of ours, where the program has none any more, plus one; 0: none */
+};
 
 struct hf_slot {
 	/* The epoch (state/proc.h) in which calls may go straight through; anything else sends them the long way:
@@ -52,7 +82,6 @@ struct hf_slot {
 	_Atomic uint32_t guard;
 	_Atomic uint32_t epoch;     /* of the process whose watchdog has it */
 	_Atomic int fate;           /* errno for every later call; 0 while it lives */
-	_Atomic int error_seen;     /* errno the kernel delivered through a hook, 0 for none */
 	_Atomic uint32_t refs;      /* descriptor-map entries */
 	_Atomic uint32_t gen;       /* changes when the slot is reused */
 	_Atomic int fd;             /* one of the descriptors, for the watchdog */
@@ -65,69 +94,56 @@ struct hf_slot {
 	_Atomic uint8_t tuned; /* the kernel's keepalive is ours, the program's is in the four below */
 	_Atomic uint8_t program_on;
 	_Atomic uint16_t program_idle, program_intvl, program_cnt;
-	_Atomic uint32_t program_user_timeout; /* TCP_USER_TIMEOUT as the program set it */
-	_Atomic uint8_t lent;                  /* the same, for as long as it is watched: hf_socket_retune() */
-	_Atomic uint8_t bounded;        /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
-	_Atomic(struct hf_wrap *) wrap; /* the hidden channel, NULL in probe mode (io/wrap.h) */
-	_Atomic int failed;             /* errno of a fail-stop the watchdog has yet to carry out */
-	_Atomic uint32_t spawns;        /* hf_proc_spawns() when it was made: else a program may share the socket */
-	_Atomic(struct hf_resume *) resume; /* what it keeps to be resumed; NULL: it will not be */
-	_Atomic(struct hf_resume *) room;   /* and before that is known, what a child was forked with; NULL: none was */
-	_Atomic uint32_t link; /* how often it had moved to another socket when our descriptors were last its own */
-	_Atomic int offer;     /* server: the connection a RESUME came on, plus one; 0: none */
-	/* Where what a connection that broke had brought is: a mapping of HF_AREA_SIZE that all who share the memory
-	 * have, NULL: nobody has been forked; or one of this process's own, of inbox_size, then it is there. */
-	_Atomic(uint8_t *) area, inbox;
-	size_t inbox_size;
-	uint64_t stale_since;                   /* ms: the watchdog's, since when it has been behind; 0: it is not */
-	_Atomic uint8_t stirring;               /* counted in hf_resume_count */
-	_Atomic uint8_t has_inbox;              /* counted in hf_resume_inboxes */
+	_Atomic uint8_t lent;    /* the next is: for as long as it is watched (hf_socket_retune()) */
+	_Atomic uint8_t bounded; /* TCP_USER_TIMEOUT holds a value of ours for now, the program sees its own */
+	_Atomic uint32_t program_user_timeout;  /* TCP_USER_TIMEOUT as the program set it */
+	_Atomic(struct hf_wrap *) wrap;         /* the hidden channel, NULL in probe mode (io/wrap.h) */
 	_Atomic(struct hf_redialling *) redial; /* in probe mode: it may be made anew (io/redial.h); NULL: not */
-	_Atomic uint32_t conn;                  /* its number in the arena, plus one; 0: none */
-	_Atomic uint8_t let_go;                 /* it no longer holds it there: enum hf_left, plus one */
-	_Atomic uint8_t closed;   /* the program is closing its last descriptor: the watchdog keeps off it */
-	_Atomic uint32_t tended;  /* the watchdog of the process of this epoch is at the descriptor right now */
-	_Atomic uint32_t looking; /* the watchdog of the process of this epoch looks at it right now */
-	uint32_t put_off;         /* the watchdog's: so many looks in a row did not begin for that */
+	_Atomic(struct hf_resume *) resume;     /* what it keeps to be resumed; NULL: it will not be */
+	_Atomic uint64_t cookie;                /* SO_COOKIE; 0 until first asked for */
+	_Atomic uint64_t start;                 /* ms, monotonic: when it was handed over; 0: not yet looked at */
+	_Atomic uint32_t looking;               /* the watchdog of the process of this epoch looks at it right now */
 	_Atomic uint32_t parting; /* its last descriptor is being closed in the process of this epoch: no look begins */
-	_Atomic(uint8_t *) queue; /* the arena's queue of it, mapped when needed */
+	_Atomic uint32_t next;    /* link of the free list or of the watchdog's mail */
+	_Atomic uint8_t closed;   /* the program is closing its last descriptor: the watchdog keeps off it */
 	_Atomic uint8_t wrap_tried;  /* it began wrapped; with wrap NULL it has become plain */
 	_Atomic uint8_t draining;    /* closed by the program; fd is a duplicate we keep (io/keep.h) */
 	_Atomic uint8_t left;        /* the same, and a thread of the program still sleeps in a call on it */
-	_Atomic int moved;           /* that duplicate plus one, for calls that began before the close; 0: none */
-	_Atomic int epolls[4];       /* epoll descriptors it is registered with, plus one; 0: none */
-	_Atomic uint64_t cookie;     /* SO_COOKIE; 0 until first asked for */
-	_Atomic uint64_t start;      /* ms, monotonic: when it was handed over; 0: not yet looked at */
-	_Atomic uint32_t next;       /* link of the free list or of the watchdog's mail */
 	_Atomic uint8_t mailed;      /* it is in the watchdog's mail, or must not be put there any more */
 	_Atomic uint8_t told_failed; /* the fail-stop has been told */
-	_Atomic uint16_t waiting;    /* threads that wait in a call with no turn in hand: struct hf_wait */
-	_Atomic uint64_t waited_at;  /* ms: when the last of them began */
 	_Atomic uint8_t told_reset;  /* the reset has been told, by a hook or by the watchdog */
 	_Atomic uint8_t nonblocking; /* O_NONBLOCK, for hf_confined_nonblocking() */
 	_Atomic uint8_t end_seen;    /* a read has met the end of file */
+	_Atomic uint8_t error_seen;  /* errno the kernel delivered through a hook, 0 for none; none is above 255 */
+	_Atomic uint8_t failed;      /* errno of a fail-stop the watchdog has yet to carry out */
 
-	/* The watchdog's. */
+	/* The watchdog's.  Bit-fields share a word, which no other thread may touch. */
+	uint8_t dying;   /* enum hf_dying */
+	uint8_t put_off; /* so many looks in a row did not begin because its last descriptor is being closed */
+	uint16_t tries;  /* of ending it, or of finding it again */
+	bool looked : 1, asking : 1;
+	bool aside : 1;        /* another process's watchdog has spoken for it */
+	bool turned_plain : 1; /* the plain event is due */
+	bool resting : 1;      /* told dead and left alone: the kernel has the program's own keepalive again */
+	bool all_read : 1;     /* nothing waited to be read at the last look */
+	bool counted : 1;      /* it is one of those the watchdog counts, and may be in its wheel */
+	uint32_t timeout;      /* ms; below the policy's if the program's own keepalive is stricter */
+	uint32_t pause_seen;   /* the last of our pauses that it knows of */
+	uint32_t view;         /* its place among the views, plus one (state/view.h); 0: none */
+	uint32_t index;        /* its own number; constant */
 	struct hf_wheel_node node;
 	struct hf_judge judge;
-	struct hf_rate rate;
-	uint64_t pause_seen;
-	union hf_address local, peer;
-	uint32_t timeout; /* ms; below the policy's if the program's own keepalive is stricter */
-	uint16_t tries;   /* of ending it, or of finding it again */
-	uint8_t dying;    /* enum hf_dying */
-	bool looked, asking;
-	bool aside;           /* another process's watchdog has spoken for it */
-	bool turned_plain;    /* the plain event is due */
-	bool resting;         /* told dead and left alone: the kernel has the program's own keepalive again */
-	bool all_read;        /* nothing waited to be read at the last look */
-	bool counted;         /* it is one of those the watchdog counts, and may be in its wheel */
-	uint64_t dying_since; /* ms */
-	uint32_t view;        /* its place among the views, plus one (state/view.h); 0: none */
-	int offered;    /* while it leads: the connection a RESUME came on, and is to prove itself, plus one; 0: none */
-	int listener;   /* and one of ours, where the program has none any more, plus one; 0: none */
-	uint32_t index; /* its own number; constant */
+	struct hf_ends ends; /* the addresses */
 };
+
+/* Chunks: the slots, and behind them what is kept apart of each. */
+static inline struct hf_slot_rare *hf_rare(const struct hf_slot *slot)
+{
+	uint32_t place = slot->index % HF_SLOT_CHUNK;
+	const struct hf_slot *end = slot - place + HF_SLOT_CHUNK;
+
+	return (struct hf_slot_rare *)(uintptr_t)end + place;
+}
 
 /* A slot in stage IDLE with one reference, or NULL when there is no memory or no room. */
 struct hf_slot *hf_slot_new(void);

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 enum {
-	CHUNK = 1024, /* views mapped at a time: a multiple of every page size */
+	CHUNK = 1024, /* views mapped at a time: in every row a multiple of every page size */
 	CHUNKS = HF_ARENA_VIEWS / CHUNK,
 };
 
@@ -16,6 +16,7 @@ static struct row {
 	size_t size;
 	_Atomic(char *) chunks[CHUNKS];
 } views = {.at = HF_ARENA_VIEWS_AT, .size = HF_ARENA_VIEW_SIZE},
+  rtts = {.at = HF_ARENA_RTTS_AT, .size = HF_ARENA_RTTS_SIZE},
   mores = {.at = HF_ARENA_MORE_AT, .size = HF_ARENA_MORE_SIZE};
 
 static void *map_in(struct row *row, uint32_t index)
@@ -79,13 +80,19 @@ static uint32_t pop_free(struct hf_arena *head)
 /* What the last owner of the view left apart.  A place that nobody wrote to stays untouched: it is not memory. */
 static void clear_more(const struct hf_arena_view *view, uint32_t index)
 {
-	struct hf_arena_more *more;
+	void *more = (view->apart & HF_APART_MORE) != 0 ? map_in(&mores, index) : NULL;
 
-	if (view->apart == 0)
-		return;
-	more = map_in(&mores, index);
+	/* Round trips are overwritten before they are counted. */
 	if (more != NULL)
-		memset(more, 0, sizeof(*more));
+		memset(more, 0, sizeof(struct hf_arena_more));
+}
+
+/* All but seq and proc. */
+static void clear(struct hf_arena_view *view)
+{
+	size_t from = offsetof(struct hf_arena_view, looked_at), end = offsetof(struct hf_arena_view, rtts);
+
+	memset((char *)view + from, 0, end - from);
 }
 
 uint32_t hf_view_take(void)
@@ -109,7 +116,7 @@ uint32_t hf_view_take(void)
 		return 0;
 	hf_view_begin(view);
 	clear_more(view, index);
-	memset(&view->flags, 0, offsetof(struct hf_arena_view, more) - offsetof(struct hf_arena_view, flags));
+	clear(view);
 	atomic_store(&view->proc, hf_family_me());
 	hf_view_end(view);
 	return index + 1;
@@ -122,14 +129,69 @@ struct hf_arena_view *hf_view_at(uint32_t place)
 	return view != NULL && atomic_load(&view->proc) == hf_family_me() ? view : NULL;
 }
 
+void hf_view_fetch(uint32_t place)
+{
+	enum { LINE = 64 };
+	uint32_t index = place - 1;
+	const char *chunk;
+
+	if (place == 0 || index >= HF_ARENA_VIEWS)
+		return;
+	chunk = atomic_load_explicit(&views.chunks[index / CHUNK], memory_order_acquire);
+	for (size_t at = 0; chunk != NULL && at < HF_ARENA_VIEW_SIZE; at += LINE)
+		__builtin_prefetch(chunk + index % CHUNK * HF_ARENA_VIEW_SIZE + at, 1);
+}
+
 struct hf_arena_more *hf_view_more(uint32_t place)
 {
 	struct hf_arena_view *view = hf_view_at(place);
 	struct hf_arena_more *more = view != NULL ? map_in(&mores, place - 1) : NULL;
 
 	if (more != NULL)
-		view->apart = 1;
+		view->apart |= HF_APART_MORE;
 	return more;
+}
+
+static uint32_t *ring_of(struct hf_arena_view *view, uint32_t place)
+{
+	uint32_t *ring = map_in(&rtts, place - 1);
+
+	if (ring != NULL)
+		view->apart |= HF_APART_RTTS;
+	return ring;
+}
+
+/* The count of what was ever put into a ring of SIZE: so many and where the next goes are all that is asked of it. */
+static uint8_t one_more(uint8_t count, unsigned size)
+{
+	return (uint8_t)(count + 1U < 2 * size ? count + 1U : size);
+}
+
+void hf_view_add_rtt(struct hf_arena_view *view, uint32_t place, uint32_t us)
+{
+	uint32_t *ring;
+
+	if (view->rtt_count == 0) {
+		view->rtt_first = us;
+	} else {
+		ring = ring_of(view, place);
+		if (ring == NULL)
+			return;
+		if (view->rtt_count == 1)
+			ring[0] = view->rtt_first;
+		ring[view->rtt_count % HF_VIEW_RTTS] = us;
+	}
+	view->rtt_count = one_more(view->rtt_count, HF_VIEW_RTTS);
+}
+
+void hf_view_add_event(struct hf_arena_view *view, uint32_t place, const struct hf_view_event *event)
+{
+	struct hf_arena_more *more = hf_view_more(place);
+
+	if (more == NULL)
+		return;
+	more->events[view->event_count % HF_VIEW_EVENTS] = *event;
+	view->event_count = one_more(view->event_count, HF_VIEW_EVENTS);
 }
 
 void hf_view_give(uint32_t place)

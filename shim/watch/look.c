@@ -21,11 +21,11 @@ enum {
 	MOST_PROBES = 100, /* left unanswered by a connection told dead and left alone; the kernel stops at 127 */
 };
 
-static uint64_t pause_at; /* ms: when the last pause of ours ended */
+static uint32_t pauses; /* of ours, so far */
 
-void hf_look_paused(uint64_t now)
+void hf_look_paused(void)
 {
-	pause_at = now;
+	pauses++;
 }
 
 static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
@@ -35,16 +35,16 @@ static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct 
 
 	slot->looked = true;
 	slot->timeout = hf_runtime.policy.timeout;
-	slot->pause_seen = pause_at;
+	slot->pause_seen = pauses;
 	hf_judge_init(&slot->judge, since != 0 ? since : now, connecting);
 	hf_socket_names(slot, fd);
 }
 
 static void pause_seen(struct hf_slot *slot, uint64_t now)
 {
-	if (slot->pause_seen == pause_at)
+	if (slot->pause_seen == pauses)
 		return;
-	slot->pause_seen = pause_at;
+	slot->pause_seen = pauses;
 	hf_judge_pause(&slot->judge, now);
 	hf_wrap_pause(slot, now);
 }
@@ -292,7 +292,7 @@ static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
 	uint64_t next;
 
 	hf_resume_claim(slot);
-	if (atomic_load(&slot->offer) != 0)
+	if (atomic_load(&hf_rare(slot)->offer) != 0)
 		(void)hf_resume_lost(slot, ECONNRESET);
 	/* Of several processes that have it one sees to it. */
 	next = hf_resume_follow(slot, fd, now);
@@ -386,6 +386,21 @@ static uint64_t in_company(const struct hf_policy *policy, uint64_t now, uint64_
 	return due < now + 16 * grain ? due : (due + grain - 1) / grain * grain;
 }
 
+/* Quiet evidence never does; this is where that is made sure of. */
+static bool leads_to_anything(const struct hf_ruling *ruling)
+{
+	return ruling->events != 0 || ruling->end || ruling->gone || ruling->ask;
+}
+
+/* Whether FD is SLOT's socket, of whose quiet evidence that has not been asked. */
+static bool proved(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
+{
+	if (!evidence->quiet)
+		return true;
+	evidence->quiet = false;
+	return hf_same_socket(fd, slot);
+}
+
 static void look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
@@ -415,7 +430,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 		drain(slot, now);
 		return;
 	}
-	if (!hf_socket_look(slot, fd, now, &evidence)) {
+	if (!hf_socket_look(slot, fd, now, &evidence) ||
+	    (slot->pause_seen != pauses && slot->looked && !proved(slot, fd, &evidence))) {
 		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(fd, slot))
 			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
 		else
@@ -438,6 +454,10 @@ static void look(struct hf_slot *slot, uint64_t now)
 		policy.data_timeout = atomic_load(&slot->program_user_timeout);
 	own = hf_wrap_policy(slot, &policy);
 	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
+	if (leads_to_anything(&ruling) && !proved(slot, fd, &evidence)) {
+		lost(slot, fd, now);
+		return;
+	}
 	if (hf_wrap_of(slot) != NULL)
 		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
 	if (of_last_life(slot, wrap, &ruling)) {

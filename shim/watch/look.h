@@ -20,8 +20,8 @@ void hf_look(struct hf_slot *slot, uint64_t now);
 void hf_look_away(struct hf_slot *slot);
 void hf_look_again(struct hf_slot *slot);
 
-/* A pause of ours (stopped, suspended) has ended at NOW: every peer gets a fresh timeout at its next look. */
-void hf_look_paused(uint64_t now);
+/* A pause of ours (stopped, suspended) has ended: every peer gets a fresh timeout at its next look. */
+void hf_look_paused(void);
 
 /* What a look needs of the thread (watch.c). */
 

@@ -115,14 +115,50 @@ static uint32_t unread_now(const struct hf_slot *slot, int fd, uint64_t now, con
 	return (uint32_t)unread_bytes(fd);
 }
 
+/* Whether the socket can have begun no other life since the last look, and nothing was under way at that. */
+static bool was_calm(const struct hf_slot *slot, uint64_t now)
+{
+	const struct hf_judge *judge = &slot->judge;
+
+	return looked_before(slot, now) && atomic_load_explicit(&slot->wrap, memory_order_relaxed) == NULL &&
+	       atomic_load_explicit(&slot->redial, memory_order_relaxed) == NULL &&
+	       (atomic_load_explicit(&slot->wrap_tried, memory_order_relaxed) |
+		atomic_load_explicit(&slot->failed, memory_order_relaxed) |
+		atomic_load_explicit(&slot->error_seen, memory_order_relaxed)) == 0 &&
+	       atomic_load_explicit(&slot->tuned, memory_order_relaxed) != 0 && slot->all_read && !slot->asking &&
+	       !slot->resting && !slot->turned_plain && judge->state == HF_TCP_ESTABLISHED && !judge->repeats &&
+	       !judge->late && !judge->dead && !judge->stalled && !judge->half_closed;
+}
+
+/*
+ * Whether INFO tells of nothing but a sign of life in the last half of the timeout.  Then no verdict, event or question
+ * can come of the look, and the cookie need not be asked for: a socket that has come to stand at the number behind our
+ * back, and has sent and received exactly as much, is taken for ours until something happens to it, and no longer.
+ */
+static bool is_quiet(const struct hf_slot *slot, uint64_t now, const struct hf_tcp_info *info)
+{
+	const struct hf_judge *judge = &slot->judge;
+	uint32_t age = info->last_ack_recv < info->last_data_recv ? info->last_ack_recv : info->last_data_recv;
+
+	return info->state == HF_TCP_ESTABLISHED && (info->probes | info->backoff | info->retransmits) == 0 &&
+	       (info->unacked | info->notsent_bytes) == 0 && info->bytes_acked == judge->bytes_acked &&
+	       info->bytes_received == judge->bytes_received && info->data_segs_in == judge->data_segs_in &&
+	       age < slot->timeout / 2 && hf_runtime.policy.reply_timeout == 0 && was_calm(slot, now);
+}
+
 bool hf_socket_look(struct hf_slot *slot, int fd, uint64_t now, struct hf_evidence *evidence)
 {
 	struct hf_tcp_info info;
 	socklen_t len;
+	bool quiet;
 
-	if (!info_of(slot, fd, now, &info, &len) || !identify(slot, fd))
+	if (!info_of(slot, fd, now, &info, &len))
+		return false;
+	quiet = is_quiet(slot, now, &info);
+	if (!quiet && !identify(slot, fd))
 		return false;
 	memset(evidence, 0, sizeof(*evidence));
+	evidence->quiet = quiet;
 	evidence->state = info.state;
 	evidence->probes = info.probes;
 	evidence->backoff = info.backoff;
@@ -152,11 +188,15 @@ bool hf_socket_look(struct hf_slot *slot, int fd, uint64_t now, struct hf_eviden
 
 void hf_socket_names(struct hf_slot *slot, int fd)
 {
-	socklen_t len = sizeof(slot->local);
+	union hf_address address;
+	socklen_t len = sizeof(address);
 
-	hf_sys_getsockname(fd, &slot->local, &len);
-	len = sizeof(slot->peer);
-	hf_sys_getpeername(fd, &slot->peer, &len);
+	/* What was known stays, where the kernel can tell no more. */
+	if (hf_sys_getsockname(fd, &address, &len) == 0)
+		hf_ends_set(&slot->ends, false, &address);
+	len = sizeof(address);
+	if (hf_sys_getpeername(fd, &address, &len) == 0)
+		hf_ends_set(&slot->ends, true, &address);
 }
 
 static void program_keepalive(struct hf_slot *slot, struct hf_keepalive *program)
@@ -365,7 +405,7 @@ static uint32_t end_step(struct hf_slot *slot, int fd, uint64_t now)
 	}
 	/* Disconnecting throws away what the peer sent before it died.  The program may have it: the hooks refuse all
 	 * but reads meanwhile, and the timer set above ends the connection for those who sleep. */
-	if (slot->dying != HF_DYING_BUSY && unread_bytes(fd) > 0 && now - slot->dying_since < slot->timeout) {
+	if (slot->dying != HF_DYING_BUSY && unread_bytes(fd) > 0 && now - hf_rare(slot)->dying_since < slot->timeout) {
 		slot->dying = HF_DYING_HELD;
 		return HOLD_MS;
 	}
@@ -377,7 +417,7 @@ uint32_t hf_socket_end(struct hf_slot *slot, int fd, bool path, const struct hf_
 	int copy = hf_socket_grip(slot, fd);
 	uint32_t more;
 
-	slot->dying_since = now;
+	hf_rare(slot)->dying_since = now;
 	slot->tries = 0;
 	slot->dying = HF_DYING_HELD;
 	if (copy < 0)

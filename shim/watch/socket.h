@@ -11,8 +11,9 @@
 /* Read what is to be read once a process. Called in the program's own thread, before the watchdog starts. */
 void hf_socket_prepare(void);
 
-/* Gather the evidence of SLOT through FD. False: FD is no longer that socket.  NOW: of a look of the watchdog's (ms,
- * CLOCK_MONOTONIC), which is spared what the last one makes known; 0 in hooks. */
+/* Gather the evidence of SLOT through FD. False: FD is no longer that socket, which is not asked if the evidence is
+ * quiet: before anything is done hf_same_socket() must say it.  NOW: of a look of the watchdog's (ms, CLOCK_MONOTONIC),
+ * which is spared what the last one makes known; 0 in hooks. */
 bool hf_socket_look(struct hf_slot *slot, int fd, uint64_t now, struct hf_evidence *evidence);
 
 /* Once a connection: the program's keepalive into the slot, the stricter one into the kernel, the retransmission

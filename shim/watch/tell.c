@@ -39,6 +39,7 @@ static void fill_peer(struct hf_event *event, const struct hf_hello *peer, struc
 /* WORDS must live as long as EVENT. */
 static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence, struct words *words)
 {
+	union hf_address address;
 	int queued = 0;
 
 	event->fd = atomic_load(&slot->fd);
@@ -47,8 +48,10 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	event->has_mode = true;
 	event->client = atomic_load(&slot->client) != 0;
 	event->has_role = atomic_load(&slot->has_role) != 0;
-	memcpy(&event->local, &slot->local, sizeof(slot->local));
-	memcpy(&event->peer, &slot->peer, sizeof(slot->peer));
+	(void)hf_ends_get(&slot->ends, false, &address);
+	memcpy(&event->local, &address, sizeof(address));
+	(void)hf_ends_get(&slot->ends, true, &address);
+	memcpy(&event->peer, &address, sizeof(address));
 	/* Believed only once the handshake is over. */
 	if (hf_wrap_of(slot) != NULL && atomic_load(&hf_wrap_of(slot)->phase) == HF_PHASE_ON)
 		fill_peer(event, &hf_wrap_of(slot)->peer, words);
@@ -98,7 +101,7 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 		if (kind == HF_EV_DEAD && ruling->reason == HF_WHY_RESET && atomic_exchange(&slot->told_reset, 1) != 0)
 			continue;
 		hf_event_init(&event, kind);
-		if (!once(kind, ruling) && !hf_rate_allow(&slot->rate, now, &event.suppressed))
+		if (!once(kind, ruling) && !hf_rate_allow(&hf_rare(slot)->rate, now, &event.suppressed))
 			continue;
 		fill(&event, slot, evidence, &words);
 		event.silent_ms = (int64_t)ruling->silent;
@@ -125,7 +128,7 @@ void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind)
 
 	if (!hf_report_wanted(kind))
 		return;
-	if (slot->local.any.sa_family == 0)
+	if ((slot->ends.known & HF_ENDS_LOCAL) == 0)
 		hf_socket_names(slot, fd);
 	hf_tell_one(slot, kind, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
 }
@@ -156,7 +159,7 @@ void hf_tell_failed(struct hf_slot *slot, int fd, int error)
 		return;
 	if (!hf_report_wanted(why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT))
 		return;
-	if (slot->local.any.sa_family == 0)
+	if ((slot->ends.known & HF_ENDS_LOCAL) == 0)
 		hf_socket_names(slot, fd);
 	hf_event_init(&event, why != NULL ? HF_EV_CONFIG : HF_EV_CORRUPT);
 	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL, &words);

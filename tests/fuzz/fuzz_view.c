@@ -33,7 +33,7 @@ enum { VIEWS = 6, PROCESS = 7, HANDLE = 1 << HF_ARENA_INDEX_BITS | PROCESS, MOST
 
 static struct image {
 	struct hf_arena head;
-	char views[VIEWS * HF_ARENA_VIEW_SIZE], more[VIEWS * HF_ARENA_MORE_SIZE];
+	char views[VIEWS * HF_ARENA_VIEW_SIZE], rtts[VIEWS * HF_ARENA_RTTS_SIZE], more[VIEWS * HF_ARENA_MORE_SIZE];
 } good, image;
 
 static struct later {
@@ -77,6 +77,7 @@ static ssize_t read_image(int fd, void *to, size_t size, off_t at)
 			memcpy(later[i].at, later[i].bytes, later[i].size);
 	n = take_part(to, size, (uint64_t)at, &image.head, sizeof image.head, 0);
 	n += n ? 0 : take_part(to, size, (uint64_t)at, image.views, sizeof image.views, HF_ARENA_VIEWS_AT);
+	n += n ? 0 : take_part(to, size, (uint64_t)at, image.rtts, sizeof image.rtts, HF_ARENA_RTTS_AT);
 	n += n ? 0 : take_part(to, size, (uint64_t)at, image.more, sizeof image.more, HF_ARENA_MORE_AT);
 	return (ssize_t)n;
 }
@@ -89,8 +90,12 @@ static struct hf_arena_view *view_of(size_t i)
 static void make_good(uint64_t now)
 {
 	struct hf_arena_proc *process = &good.head.procs[PROCESS];
-	const struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(5432)};
-	const struct sockaddr_in6 there = {.sin6_family = AF_INET6, .sin6_port = htons(40000)};
+	const struct hf_ends names = {.family = 6,
+				      .known = HF_ENDS_LOCAL | HF_ENDS_PEER,
+				      .local = {0xfe, 0x80, [15] = 1},
+				      .local_port = htons(5432),
+				      .peer_port = htons(40000),
+				      .scope = 1};
 
 	good.head.magic = HF_ARENA_MAGIC;
 	good.head.version = HF_ARENA_VERSION;
@@ -101,11 +106,12 @@ static void make_good(uint64_t now)
 	for (size_t i = 0; i < VIEWS; i++) {
 		struct hf_arena_view *view = view_of(i);
 		struct hf_arena_more *more = (struct hf_arena_more *)(void *)(good.more + i * HF_ARENA_MORE_SIZE);
+		uint32_t *rtts = (uint32_t *)(void *)(good.rtts + i * HF_ARENA_RTTS_SIZE);
 
 		atomic_store(&view->proc, HANDLE);
 		view->cookie = 100 + i;
 		view->fd = (int32_t)i;
-		view->pid = (int32_t)getpid();
+		view->apart = HF_APART_MORE | HF_APART_RTTS;
 		view->mode = i % 2 ? 2 : 1;
 		view->role = (uint8_t)(i % 3);
 		view->state = (uint8_t)(1 + i);
@@ -117,12 +123,13 @@ static void make_good(uint64_t now)
 		view->rtt_us = 300;
 		view->since = now - 100000;
 		view->looked_at = view->heard_at = now - 1500;
-		view->next_at = now + 100;
-		view->flags = 1U << i;
+		view->next_in = 1600;
+		view->flags = (uint16_t)(1U << i);
 		view->rtt_count = view->event_count = 3;
-		view->rtts[0] = view->rtts[1] = view->rtts[2] = 300;
-		memcpy(view->local, &here, sizeof here);
-		memcpy(view->peer, &there, sizeof there);
+		view->rtt_first = rtts[0] = rtts[1] = rtts[2] = 300;
+		view->names = names;
+		if (i % 2)
+			view->names.family = 4;
 		strcpy(more->peer_prog, "client");
 		strcpy(more->peer_host, "host");
 		more->peer_pid = 4711;
@@ -135,8 +142,10 @@ static void make_good(uint64_t now)
 static void change(void)
 {
 	uint8_t where = byte();
-	size_t part = where % 8 < 6 ? HF_ARENA_VIEW_SIZE : where % 8 == 6 ? HF_ARENA_MORE_SIZE : sizeof image.head, at;
-	char *base = where % 8 < 6 ? image.views : where % 8 == 6 ? image.more : (char *)&image.head;
+	static const size_t sizes[] = {HF_ARENA_RTTS_SIZE, HF_ARENA_MORE_SIZE, sizeof image.head};
+	char *const bases[] = {image.rtts, image.more, (char *)&image.head};
+	size_t part = where % 8 < 5 ? HF_ARENA_VIEW_SIZE : sizes[where % 8 - 5], at;
+	char *base = where % 8 < 5 ? image.views : bases[where % 8 - 5];
 	struct later now, *entry = nlater < MOST_LATER ? &later[nlater] : &now;
 	uint8_t when;
 	uint64_t n;

@@ -363,8 +363,8 @@ static void other_adopts(void)
 	hf_wrap_adopt(other, run.fd);
 	hf_resume_free(other);
 	atomic_store(&other->wrap, NULL);
-	atomic_store(&other->conn, 0);
-	atomic_store(&other->queue, NULL);
+	atomic_store(&hf_rare(other)->conn, 0);
+	atomic_store(&hf_rare(other)->queue, NULL);
 	(void)hf_slot_drop(other);
 	hf_slot_free(other);
 }
@@ -506,7 +506,7 @@ static void connect_both(bool client, bool waits)
 	atomic_store(&run.slot->epoch, atomic_load(hf_proc_epoch));
 	MUST(hf_wrap_begin(run.slot, run.fd, client, &to.any, len));
 	run.wrap = hf_wrap_of(run.slot);
-	run.conn = atomic_load(&run.slot->conn) - 1;
+	run.conn = atomic_load(&hf_rare(run.slot)->conn) - 1;
 	run.slot->view = hf_view_take();
 	hf_judge_init(&run.slot->judge, run.now, false);
 }

@@ -288,7 +288,8 @@ static void note(long nr, const long *arg, long result)
 	case SYS_mmap:
 		/* Of the arena's file only queues are given to the kernel; the other parts are mapped once for all
 		 * runs. */
-		if (!hf_sys_failed((void *)result) && (arg[4] < 0 || arg[1] == HF_ARENA_QUEUE_SIZE))
+		if (!hf_sys_failed((void *)result) &&
+		    (arg[4] < 0 || (arg[1] == HF_ARENA_QUEUE_SIZE && (uint64_t)arg[5] < HF_ARENA_VIEWS_AT)))
 			add_region((void *)result, (size_t)arg[1], true);
 		break;
 	case SYS_munmap:

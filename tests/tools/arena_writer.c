@@ -54,6 +54,11 @@ static struct hf_arena_more *more_at(uint32_t index)
 	return (struct hf_arena_more *)(void *)(base + HF_ARENA_MORE_AT + (size_t)index * HF_ARENA_MORE_SIZE);
 }
 
+static uint32_t *rtts_at(uint32_t index)
+{
+	return (uint32_t *)(void *)(base + HF_ARENA_RTTS_AT + (size_t)index * HF_ARENA_RTTS_SIZE);
+}
+
 static void begin(struct hf_arena_view *view)
 {
 	atomic_fetch_add(&view->seq, 1);
@@ -98,16 +103,17 @@ static uint32_t add_process(uint32_t index, const char *prog)
 	return entry->handle;
 }
 
-static void set_address(uint8_t to[28], const char *address, uint16_t port)
+static void set_address(struct hf_ends *to, bool peer, const char *address, uint16_t port)
 {
-	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	uint8_t *bytes = peer ? to->peer : to->local;
 
-	memset(to, 0, 28);
-	if (inet_pton(AF_INET, address, &four.sin_addr) == 1)
-		memcpy(to, &four, sizeof four);
-	else if (inet_pton(AF_INET6, address, &six.sin6_addr) == 1)
-		memcpy(to, &six, sizeof six);
+	*(peer ? &to->peer_port : &to->local_port) = htons(port);
+	to->known |= peer ? HF_ENDS_PEER : HF_ENDS_LOCAL;
+	to->family = 4;
+	if (inet_pton(AF_INET, address, bytes) == 1)
+		return;
+	to->family = 6;
+	inet_pton(AF_INET6, address, bytes);
 }
 
 static void add_event(uint32_t index, uint64_t at, enum hf_event_kind kind, enum hf_reason reason, bool ended)
@@ -123,12 +129,12 @@ static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 {
 	struct hf_arena_view *view = view_at(index);
 
-	memset((char *)view + sizeof view->seq, 0, offsetof(struct hf_arena_view, more) - sizeof view->seq);
+	memset((char *)view + sizeof view->seq, 0, offsetof(struct hf_arena_view, rtts) - sizeof view->seq);
 	memset(more_at(index), 0, sizeof(struct hf_arena_more));
 	view->proc = proc;
 	view->cookie = 0x7a0 + (uint64_t)fd;
 	view->fd = fd;
-	view->pid = (int32_t)getpid();
+	view->apart = HF_APART_MORE | HF_APART_RTTS;
 	view->mode = PROBE;
 	view->role = CLIENT;
 	view->state = 1;
@@ -138,7 +144,7 @@ static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 	view->ends = 1 | 2;
 	view->since = now - 5430000;
 	view->looked_at = now - 500;
-	view->next_at = now + 2500;
+	view->next_in = 3000;
 	view->heard_at = now - 12500;
 	view->moved_at = now - 45500;
 	view->sent = 1500;
@@ -146,10 +152,10 @@ static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 	view->rtt_us = 54;
 	view->snd_wnd = 65536;
 	for (uint32_t i = 0; i < 12; i++)
-		view->rtts[i] = 40 + 10 * (i % 8);
+		rtts_at(index)[i] = 40 + 10 * (i % 8);
 	view->rtt_count = 12;
-	set_address(view->local, "10.0.0.1", (uint16_t)(40000 + fd));
-	set_address(view->peer, "10.0.0.2", 5432);
+	set_address(&view->names, false, "10.0.0.1", (uint16_t)(40000 + fd));
+	set_address(&view->names, true, "10.0.0.2", 5432);
 }
 
 static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, uint64_t wall)
@@ -174,13 +180,14 @@ static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, ui
 		more->peer_unread = 4096;
 		more->peer_unread_ms = 120000;
 		view->stall_timeout = 100000;
-		view->stalled_since = now - 125500;
+		more->stalled_since = now - 125500;
 		view->flags = HF_VIEW_STALLED;
 		more->peer_pid = 815;
 		snprintf(more->peer_prog, sizeof more->peer_prog, "writer");
 		memcpy(more->peer_host, "db1", 3);
 		memcpy(more->peer_info, "spare\033[31m", 10);
-		set_address(view->peer, "2001:db8::17", 6000);
+		set_address(&view->names, false, "::ffff:10.0.0.1", (uint16_t)(40000 + view->fd));
+		set_address(&view->names, true, "2001:db8::17", 6000);
 		add_event(index, wall - 5400000, HF_EV_WRAPPED, HF_WHY_NONE, false);
 		add_event(index, wall - 5500, HF_EV_STALLED, HF_WHY_NONE, false);
 		break;
@@ -282,8 +289,10 @@ static void make_hostile(unsigned seed)
 	for (uint32_t i = 0; i < 2000; i++) {
 		uint32_t *view = (uint32_t *)(void *)view_at(i), *more = (uint32_t *)(void *)more_at(i);
 
-		for (size_t j = 0; j < offsetof(struct hf_arena_view, more) / 4; j++)
+		for (size_t j = 0; j < HF_ARENA_VIEW_SIZE / 4; j++)
 			view[j] = (uint32_t)random() << 1 ^ (uint32_t)random();
+		for (size_t j = 0; j < HF_ARENA_RTTS_SIZE / 4; j++)
+			rtts_at(i)[j] = (uint32_t)random() << 1 ^ (uint32_t)random();
 		for (size_t j = 0; j < sizeof(struct hf_arena_more) / 4; j++)
 			more[j] = (uint32_t)random() << 1 ^ (uint32_t)random();
 		/* Half of them as readable as can be. */

@@ -5,8 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "alone.h"
 #include "state/slot.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -56,6 +58,8 @@ static void fresh_and_reused(void **state)
 	atomic_store(&slot->cookie, 99);
 	atomic_store(&slot->mailed, 1);
 	slot->judge.dead = true;
+	atomic_store(&hf_rare(slot)->conn, 7);
+	hf_rare(slot)->listener = 8;
 	assert_ptr_equal(hf_slot_find(99), slot);
 	assert_null(hf_slot_find(0));
 	give_back(slot);
@@ -70,6 +74,8 @@ static void fresh_and_reused(void **state)
 	assert_int_equal(again->cookie, 0);
 	assert_int_equal(again->mailed, 0);
 	assert_false(again->judge.dead);
+	assert_int_equal(hf_rare(again)->conn, 0);
+	assert_int_equal(hf_rare(again)->listener, 0);
 	give_back(again);
 }
 
@@ -161,14 +167,14 @@ static void free_list_between_threads(void **state)
 }
 
 /* One slot, held and dropped by all: exactly one drop is the last, and no hold succeeds after it. */
-static struct hf_slot *_Atomic shared;
+static struct hf_slot *_Atomic common;
 static _Atomic uint32_t lives;
 
 static void *holder(void *arg)
 {
 	(void)arg;
 	while (!atomic_load(&stop)) {
-		struct hf_slot *slot = atomic_load(&shared);
+		struct hf_slot *slot = atomic_load(&common);
 		uint32_t life = atomic_load(&lives);
 
 		if (!hf_slot_hold(slot))
@@ -185,7 +191,7 @@ static void *holder(void *arg)
 				atomic_fetch_add(&wrong, 1);
 			atomic_fetch_add(&turns, 1);
 			hf_slot_free(slot);
-			atomic_store(&shared, hf_slot_new());
+			atomic_store(&common, hf_slot_new());
 			atomic_fetch_add(&lives, 1);
 		}
 	}
@@ -195,7 +201,7 @@ static void *holder(void *arg)
 static void references_between_threads(void **state)
 {
 	(void)state;
-	atomic_store(&shared, hf_slot_new());
+	atomic_store(&common, hf_slot_new());
 	run_threads(holder);
 }
 
@@ -233,6 +239,51 @@ static void mail_between_threads(void **state)
 	run_threads(poster);
 }
 
+/* Bytes of memory that are this process's; what is only read of memory never written to is not. */
+static long memory(void)
+{
+	char text[64] = "";
+	int fd = open("/proc/self/statm", O_RDONLY);
+	long pages = 0;
+
+	CHECK(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	CHECK(sscanf(text, "%*d %ld", &pages) == 1);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* What few connections need takes no memory as long as nobody writes to it, and is nobody else's. */
+static void spared(void)
+{
+	enum { MANY = 40 * HF_SLOT_CHUNK, SLACK = 512 << 10 };
+	static struct hf_slot *slots[MANY];
+	long before, bare, full;
+	uint32_t sum = 0;
+
+	for (int i = 0; i < MANY; i++)
+		slots[i] = NULL; /* is memory now */
+	before = memory();
+	for (int i = 0; i < MANY; i++) {
+		slots[i] = hf_slot_new();
+		CHECK(slots[i] != NULL);
+		sum += atomic_load(&hf_rare(slots[i])->conn);
+	}
+	bare = memory() - before;
+	CHECK(sum == 0 && bare < (long)(MANY * sizeof(struct hf_slot)) + SLACK);
+	for (uint32_t i = 0; i < MANY; i++)
+		atomic_store(&hf_rare(slots[i])->conn, i);
+	full = memory() - before;
+	CHECK(full > (long)(MANY * (sizeof(struct hf_slot) + sizeof(struct hf_slot_rare))) - SLACK);
+	for (uint32_t i = 0; i < MANY; i++)
+		CHECK(atomic_load(&hf_rare(slots[i])->conn) == i && atomic_load(&slots[i]->refs) == 1);
+}
+
+static void spared_(void **state)
+{
+	(void)state;
+	alone(spared);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +294,7 @@ int main(void)
 		cmocka_unit_test(free_list_between_threads),
 		cmocka_unit_test(references_between_threads),
 		cmocka_unit_test(mail_between_threads),
+		cmocka_unit_test(spared_),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,44 @@ static void cleared(void)
 	CHECK(memcmp(hf_view_more(place), &none, sizeof(none)) == 0);
 }
 
+/* The ring of round trips at PLACE, as a reader of the arena finds it. */
+static void ring_at(uint32_t place, uint32_t ring[HF_VIEW_RTTS])
+{
+	ssize_t size = HF_VIEW_RTTS * sizeof(ring[0]);
+
+	CHECK(pread(hf_arena_fd(), ring, (size_t)size,
+		    (off_t)(HF_ARENA_RTTS_AT + (uint64_t)(place - 1) * HF_ARENA_RTTS_SIZE)) == size);
+}
+
+/* The only round trip is in the view; once there are more all are in the ring, and full rounds are left out. */
+static void rings(void)
+{
+	uint32_t place, ring[HF_VIEW_RTTS];
+	struct hf_arena_view *view;
+
+	CHECK(hf_arena_make(LAYOUT, true) && hf_family_join("unit") && (place = hf_view_take()) != 0);
+	view = hf_view_at(place);
+	hf_view_add_rtt(view, place, 1);
+	CHECK(view->rtt_count == 1 && view->rtt_first == 1 && view->apart == 0);
+	for (uint32_t i = 2; i <= 100; i++) {
+		hf_view_add_rtt(view, place, i);
+		CHECK(view->apart == HF_APART_RTTS && view->rtt_count % HF_VIEW_RTTS == i % HF_VIEW_RTTS);
+		CHECK(view->rtt_count == i || (i >= HF_VIEW_RTTS && view->rtt_count >= HF_VIEW_RTTS));
+		ring_at(place, ring);
+		for (uint32_t j = i; j > 0 && j + HF_VIEW_RTTS > i; j--)
+			CHECK(ring[(j - 1) % HF_VIEW_RTTS] == j);
+	}
+	for (uint32_t i = 1; i <= 100; i++) {
+		const struct hf_view_event event = {.at = i};
+
+		hf_view_add_event(view, place, &event);
+		CHECK(view->event_count % HF_VIEW_EVENTS == i % HF_VIEW_EVENTS);
+		CHECK(view->event_count == i || (i >= HF_VIEW_EVENTS && view->event_count >= HF_VIEW_EVENTS));
+		CHECK(hf_view_more(place)->events[(i - 1) % HF_VIEW_EVENTS].at == i);
+	}
+	CHECK(view->apart == (HF_APART_RTTS | HF_APART_MORE));
+}
+
 #define IN_CHILD(name)                \
 	static void name##_(void **s) \
 	{                             \
@@ -79,12 +117,14 @@ static void cleared(void)
 	}
 IN_CHILD(spared)
 IN_CHILD(cleared)
+IN_CHILD(rings)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(spared_),
 		cmocka_unit_test(cleared_),
+		cmocka_unit_test(rings_),
 	};
 
 	return cmocka_run_group_tests_name("view", tests, NULL, NULL);
