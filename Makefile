@@ -188,6 +188,9 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD=$(BUILD) tests/bench/run
 
+bench-readme: bench ## the same, and its table and picture into README.md
+	tests/bench/picture tests/bench/results/$$(uname -m)-$$(nproc)cpu-$$(uname -r).md README.md
+
 bench-instead: ## the same beside what is used in its place: libkeepalive, socat, haproxy, ssh -L
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory all $(BENCH)
@@ -376,7 +379,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: CC, CFLAGS, PREFIX ($(PREFIX)), DESTDIR, LIBDIR, BINDIR, MANDIR, BUILD ($(BUILD)), SAN.'
 
-.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites check-races compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-instead bench-scale check-faults soak crowd clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
+.PHONY: all deps picture programs asan-programs tsan-programs sanitized test check-suites check-races compat-roots torture torture-programs fuzz fuzz-afl fuzz-coverage fuzz-corpus fuzz-programs check-fuzz matrix bench bench-readme bench-instead bench-scale check-faults soak crowd clean demo install uninstall deb cross-aarch64 lint $(LINTS:%=lint-%) help FORCE
 .SECONDARY:
 
 # Not of the sources of others in there.
