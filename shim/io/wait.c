@@ -37,17 +37,17 @@ uint64_t hf_deadline(const struct timespec *timeout)
 		return UINT64_MAX;
 	if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
 		return 0;
-	return hf_wrap_now_us() + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
+	return hf_clock_wait_us() + (uint64_t)timeout->tv_sec * 1000000 + ((uint64_t)timeout->tv_nsec + 999) / 1000;
 }
 
 bool hf_passed(uint64_t until)
 {
-	return until == 0 || (until != UINT64_MAX && hf_wrap_now_us() >= until);
+	return until == 0 || (until != UINT64_MAX && hf_clock_wait_us() >= until);
 }
 
 const struct timespec *hf_left(uint64_t until, struct timespec *left)
 {
-	uint64_t now = until != 0 ? hf_wrap_now_us() : 0, us = until > now ? until - now : 0;
+	uint64_t now = until != 0 ? hf_clock_wait_us() : 0, us = until > now ? until - now : 0;
 
 	*left = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
 	return left;
@@ -122,7 +122,7 @@ uint64_t hf_undisturbed(int fd, uint64_t until)
 
 const struct timespec *hf_undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part)
 {
-	uint64_t now = until != 0 ? hf_wrap_now_ms() : 0, left = until > now ? until - now : 0;
+	uint64_t now = until != 0 ? hf_clock_wait_us() / 1000 : 0, left = until > now ? until - now : 0;
 
 	if (left <= 1 || hf_resume_stirring())
 		return NULL;
@@ -228,7 +228,7 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		revents &= (short)~(POLLOUT | POLLWRNORM);
 		sieve->pause = true;
 	}
-	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0 && !hf_wrap_inside(wrap)) {
+	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0 && (hf_resume_of(slot) != NULL || !hf_wrap_inside(wrap))) {
 		enum hf_look look = hf_wrap_look(slot, fd);
 
 		if (hf_resume_broken(wrap))
@@ -378,7 +378,7 @@ static int poll_confined(struct pollfd *fds, nfds_t count, int timeout)
 
 	for (;;) {
 		struct hf_sieve sieve = hf_sieve();
-		uint64_t now = hf_wrap_now_us();
+		uint64_t now = hf_clock_wait_us();
 		int ready;
 
 		if (known_ready(fds, count) && (ready = poll_known(fds, count, NULL, true)) != 0)

@@ -6,6 +6,7 @@
 #define HOLDFAST_IO_WAIT_H
 
 #include "runtime.h"
+#include "state/clock.h"
 #include "sys.h"
 
 #include <poll.h>

@@ -144,7 +144,7 @@ static int select_on(int count, fd_set *in, fd_set *out, fd_set *err, const stru
 		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
 			limit = &slice;
 		ready = hf_real.pselect(count, in, out, err, limit, mask);
-		now = hf_wrap_now_us();
+		now = hf_clock_wait_us();
 		*left_us = until > now ? until - now : 0;
 		if (ready < 0 || (ready == 0 && !kept && limit != &slice))
 			return ready;

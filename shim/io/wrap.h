@@ -242,8 +242,9 @@ static inline bool hf_wrap_ready(struct hf_slot *slot, int fd)
 }
 
 /*
- * Whether the next byte the kernel has is the program's: inside a frame nothing else can come.  Then its word goes to
- * the program as it is.  Without the turn: another thread may be at it, and take the byte as it might natively.
+ * Whether the next byte the kernel has is the program's: inside a frame nothing else can come but the end of the path,
+ * which is the program's business too where the session cannot be resumed.  Then the kernel's word goes to the program
+ * as it is.  Without the turn: another thread may be at it, and take the byte as it might natively.
  */
 static inline bool hf_wrap_inside(const struct hf_wrap *wrap)
 {

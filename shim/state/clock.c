@@ -66,6 +66,20 @@ void hf_clock_find(void)
 	}
 }
 
+static uint64_t outside_ns(clockid_t clock, const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec * 1000000000 + (uint64_t)ts->tv_nsec -
+	       (uint64_t)atomic_load_explicit(&ahead[clock == CLOCK_BOOTTIME], memory_order_relaxed);
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec ts = {0, 0};
+
+	hf_sys_clock_gettime(clock, &ts);
+	return outside_ns(clock, &ts);
+}
+
 static int (*quick)(clockid_t clock, struct timespec *ts);
 
 void hf_clock_use(int (*gettime)(clockid_t clock, struct timespec *ts))
@@ -73,14 +87,13 @@ void hf_clock_use(int (*gettime)(clockid_t clock, struct timespec *ts))
 	quick = gettime;
 }
 
-static uint64_t now_ns(clockid_t clock)
+uint64_t hf_clock_wait_us(void)
 {
 	struct timespec ts = {0, 0};
 
-	if (quick == NULL || quick(clock, &ts) != 0)
-		hf_sys_clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec -
-	       (uint64_t)atomic_load_explicit(&ahead[clock == CLOCK_BOOTTIME], memory_order_relaxed);
+	if (quick == NULL || quick(CLOCK_MONOTONIC, &ts) != 0)
+		hf_sys_clock_gettime(CLOCK_MONOTONIC, &ts);
+	return outside_ns(CLOCK_MONOTONIC, &ts) / 1000;
 }
 
 uint64_t hf_clock_us(clockid_t clock)

@@ -17,11 +17,16 @@
  */
 void hf_clock_find(void);
 
-/* How to ask the kernel without a system call (vdso(7)); NULL: by one.  Before the first thread is started. */
-void hf_clock_use(int (*gettime)(clockid_t clock, struct timespec *ts));
-
 /* CLOCK_MONOTONIC or CLOCK_BOOTTIME. */
 uint64_t hf_clock_us(clockid_t clock);
 uint64_t hf_clock_ms(clockid_t clock);
+
+/*
+ * CLOCK_MONOTONIC without a system call, where the kernel offers that (vdso(7)): for how long a wait of the program's
+ * may last, which has nothing to do with what is written down for others.  hf_clock_use(): how; NULL: by a system call.
+ * Before the first thread is started.
+ */
+uint64_t hf_clock_wait_us(void);
+void hf_clock_use(int (*gettime)(clockid_t clock, struct timespec *ts));
 
 #endif
