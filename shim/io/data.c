@@ -33,6 +33,17 @@
 	HF_THROUGH(ssize_t, fd, HF_WRITES, name, args, transmit_piece(slot_, fd, buf, size, flags, &plain_), \
 		   hf_redial_call(slot_, fd, true, ONE(buf, size), flags))
 
+/*
+ * What is no connection, and known to be none, costs a few instructions and no frame on the stack: the rest of the
+ * function is kept out of it.
+ */
+#define NOT_INLINE __attribute__((noinline))
+#define PASSING(name, args)                        \
+	do {                                       \
+		if (hf_likely(hf_gate_passes(fd))) \
+			return hf_real.name args;  \
+	} while (0)
+
 /* recv(2) and send(2) take any size and move no more than this; read(2) and write(2) refuse what no memory holds. */
 static size_t at_most(size_t size)
 {
@@ -218,9 +229,15 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 	return many(done, error, plain);
 }
 
-ssize_t hf_read(int fd, void *buf, size_t size)
+static NOT_INLINE ssize_t read_through(int fd, void *buf, size_t size)
 {
 	READS_ONE(read, (fd, buf, size), hf_wrap_recv_one, size, 0);
+}
+
+ssize_t hf_read(int fd, void *buf, size_t size)
+{
+	PASSING(read, (fd, buf, size));
+	return read_through(fd, buf, size);
 }
 
 ssize_t hf___read(int fd, void *buf, size_t size)
@@ -236,9 +253,15 @@ ssize_t hf___read_chk(int fd, void *buf, size_t size, size_t room)
 	READS_ONE(__read_chk, (fd, buf, size, room), hf_wrap_recv_one, size, 0);
 }
 
-ssize_t hf_readv(int fd, const struct iovec *iov, int count)
+static NOT_INLINE ssize_t readv_through(int fd, const struct iovec *iov, int count)
 {
 	READS(ssize_t, readv, (fd, iov, count), iov, vector_length(count), 0);
+}
+
+ssize_t hf_readv(int fd, const struct iovec *iov, int count)
+{
+	PASSING(readv, (fd, iov, count));
+	return readv_through(fd, iov, count);
 }
 
 ssize_t hf_preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -257,9 +280,15 @@ ssize_t hf_preadv64v2(int fd, const struct iovec *iov, int count, off_t at, int 
 	READS(ssize_t, preadv64v2, (fd, iov, count, at, flags), iov, vector_length(count), rwf_flags(flags));
 }
 
-ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
+static NOT_INLINE ssize_t recv_through(int fd, void *buf, size_t size, int flags)
 {
 	READS_ONE(recv, (fd, buf, size, flags), receive_piece, at_most(size), flags);
+}
+
+ssize_t hf_recv(int fd, void *buf, size_t size, int flags)
+{
+	PASSING(recv, (fd, buf, size, flags));
+	return recv_through(fd, buf, size, flags);
 }
 
 ssize_t hf___recv_chk(int fd, void *buf, size_t size, size_t room, int flags)
@@ -316,9 +345,15 @@ int hf_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct 
 	return got;
 }
 
-ssize_t hf_write(int fd, const void *buf, size_t size)
+static NOT_INLINE ssize_t write_through(int fd, const void *buf, size_t size)
 {
 	WRITES_ONE(write, (fd, buf, size), size, 0);
+}
+
+ssize_t hf_write(int fd, const void *buf, size_t size)
+{
+	PASSING(write, (fd, buf, size));
+	return write_through(fd, buf, size);
 }
 
 ssize_t hf___write(int fd, const void *buf, size_t size)
@@ -326,9 +361,15 @@ ssize_t hf___write(int fd, const void *buf, size_t size)
 	return hf_write(fd, buf, size);
 }
 
-ssize_t hf_writev(int fd, const struct iovec *iov, int count)
+static NOT_INLINE ssize_t writev_through(int fd, const struct iovec *iov, int count)
 {
 	VECTORS(ssize_t, writev, (fd, iov, count), iov, vector_length(count), 0);
+}
+
+ssize_t hf_writev(int fd, const struct iovec *iov, int count)
+{
+	PASSING(writev, (fd, iov, count));
+	return writev_through(fd, iov, count);
 }
 
 ssize_t hf_pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -348,9 +389,15 @@ ssize_t hf_pwritev64v2(int fd, const struct iovec *iov, int count, off_t at, int
 }
 
 /* MSG_FASTOPEN is a connect in disguise (tcp(7)): what it opened is met as unknown by the next call. */
-ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
+static NOT_INLINE ssize_t send_through(int fd, const void *buf, size_t size, int flags)
 {
 	WRITES_ONE(send, (fd, buf, size, flags), at_most(size), flags);
+}
+
+ssize_t hf_send(int fd, const void *buf, size_t size, int flags)
+{
+	PASSING(send, (fd, buf, size, flags));
+	return send_through(fd, buf, size, flags);
 }
 
 ssize_t hf___send(int fd, const void *buf, size_t size, int flags)

@@ -74,6 +74,12 @@ __attribute__((always_inline)) static inline struct hf_slot *hf_gate(int fd, enu
 	return hf_gate_open(fd, way, refused);
 }
 
+/* Whether FD is known to be none of ours to look at.  Then hf_real is complete, too. */
+static inline bool hf_gate_passes(int fd)
+{
+	return hf_on() && HF_FD_KIND(hf_fdmap_get(fd)) == HF_FD_PASS;
+}
+
 /* Make sure FD, if it is a connection, is watched by this process; used where the result of the call needs no look. */
 static inline void hf_gate_touch(int fd)
 {
