@@ -99,7 +99,8 @@ static void read_views(int fd, struct block *block, uint32_t from, uint32_t coun
 	read_at(fd, block->views, (size_t)count * HF_ARENA_VIEW_SIZE,
 		HF_ARENA_VIEWS_AT + (uint64_t)from * HF_ARENA_VIEW_SIZE);
 	for (uint32_t i = 0; i < count; i++)
-		apart |= (unsigned char)block->views[i * HF_ARENA_VIEW_SIZE + offsetof(struct hf_arena_view, apart)];
+		apart |= (unsigned char)
+				 block->views[(size_t)i * HF_ARENA_VIEW_SIZE + offsetof(struct hf_arena_view, apart)];
 	if ((apart & HF_APART_RTTS) != 0)
 		read_at(fd, block->rtts, (size_t)count * HF_ARENA_RTTS_SIZE,
 			HF_ARENA_RTTS_AT + (uint64_t)from * HF_ARENA_RTTS_SIZE);

@@ -259,7 +259,7 @@ static int compare_peers(const struct hf_ends *a, const struct hf_ends *b)
 
 	(void)hf_ends_get(a, true, &one);
 	(void)hf_ends_get(b, true, &two);
-	return memcmp(&one, &two, sizeof one);
+	return memcmp((const char *)&one, (const char *)&two, sizeof one); /* both filled from zeroes */
 }
 
 static int compare_as(const struct order *order, const struct hf_seen *a, const struct hf_seen *b)

@@ -228,7 +228,8 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		revents &= (short)~(POLLOUT | POLLWRNORM);
 		sieve->pause = true;
 	}
-	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0 && (hf_resume_of(slot) != NULL || !hf_wrap_inside(wrap))) {
+	if ((revents & HF_READABLE) != 0 && (revents & (POLLERR | POLLHUP)) == 0 &&
+	    (hf_resume_of(slot) != NULL || !hf_wrap_inside(wrap))) {
 		enum hf_look look = hf_wrap_look(slot, fd);
 
 		if (hf_resume_broken(wrap))

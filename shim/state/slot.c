@@ -58,11 +58,11 @@ static struct hf_slot *fresh(void)
 /* What an earlier connection has left.  Where none has left anything it is only read: else it would become memory. */
 static void clear_rare(struct hf_slot *slot)
 {
-	static const struct hf_slot_rare none;
-	struct hf_slot_rare *rare = hf_rare(slot);
+	static const char none[sizeof(struct hf_slot_rare)];
+	char *rare = (char *)hf_rare(slot); /* bytes, whatever they mean */
 
-	if (memcmp(rare, &none, sizeof(none)) != 0)
-		memset(rare, 0, sizeof(*rare));
+	if (memcmp(rare, none, sizeof(none)) != 0)
+		memset(rare, 0, sizeof(none));
 }
 
 struct hf_slot *hf_slot_new(void)

@@ -139,7 +139,7 @@ void hf_view_fetch(uint32_t place)
 		return;
 	chunk = atomic_load_explicit(&views.chunks[index / CHUNK], memory_order_acquire);
 	for (size_t at = 0; chunk != NULL && at < HF_ARENA_VIEW_SIZE; at += LINE)
-		__builtin_prefetch(chunk + index % CHUNK * HF_ARENA_VIEW_SIZE + at, 1);
+		__builtin_prefetch(chunk + (size_t)(index % CHUNK) * HF_ARENA_VIEW_SIZE + at, 1);
 }
 
 struct hf_arena_more *hf_view_more(uint32_t place)

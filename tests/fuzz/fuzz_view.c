@@ -146,7 +146,7 @@ static void change(void)
 	char *const bases[] = {image.rtts, image.more, (char *)&image.head};
 	size_t part = where % 8 < 5 ? HF_ARENA_VIEW_SIZE : sizes[where % 8 - 5], at;
 	char *base = where % 8 < 5 ? image.views : bases[where % 8 - 5];
-	struct later now, *entry = nlater < MOST_LATER ? &later[nlater] : &now;
+	struct later now = {0}, *entry = nlater < MOST_LATER ? &later[nlater] : &now;
 	uint8_t when;
 	uint64_t n;
 
