@@ -102,55 +102,6 @@ void hf_quiet_end(const struct hf_quiet *quiet)
 	(void)hf_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &quiet->own, NULL, KERNEL_SIGSET);
 }
 
-uint64_t hf_undisturbed(int fd, uint64_t until)
-{
-	hf_fd_entry entry = fd >= 0 ? hf_fdmap_get(fd) : HF_FD_PASS;
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
-	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
-	uint64_t lively;
-
-	if (entry == HF_FD_LISTENER)
-		return hf_resume_serving() ? 0 : until;
-	if (slot != NULL && hf_redial_of(slot) != NULL)
-		return 0;
-	if (wrap == NULL)
-		return until;
-	lively = atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) ? atomic_load(&wrap->lively_until)
-										     : 0;
-	return lively < until ? lively : until;
-}
-
-const struct timespec *hf_undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part)
-{
-	uint64_t now = until != 0 ? hf_clock_wait_us() / 1000 : 0, left = until > now ? until - now : 0;
-
-	if (left <= 1 || hf_resume_stirring())
-		return NULL;
-	left--; /* the clock counts in whole ones */
-	*part = (struct timespec){(time_t)(left / 1000), (long)(left % 1000) * 1000000};
-	if (timeout != NULL &&
-	    (timeout->tv_sec < part->tv_sec || (timeout->tv_sec == part->tv_sec && timeout->tv_nsec <= part->tv_nsec)))
-		*part = *timeout;
-	return part;
-}
-
-static __thread uint8_t in_vain; /* waits of this thread yet to come that need no try */
-
-bool hf_wait_eager(void)
-{
-	return in_vain == 0;
-}
-
-void hf_wait_was(int count, bool slept)
-{
-	enum { WAITS = 8 };
-
-	if (!slept)
-		in_vain = count == 0 ? WAITS : 0;
-	else
-		in_vain = count > 1 || in_vain == 0 ? 0 : (uint8_t)(in_vain - 1);
-}
-
 /* The path is gone: what has come over it can be read, everything else is a pause. */
 static short sift_broken(struct hf_slot *slot, int fd, short events, bool *pause)
 {
@@ -340,12 +291,49 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 	}
 }
 
+/*
+ * The least of UNTIL and the time, ms, until which a wait for FD is ended by nothing that is not the program's; 0: what
+ * ends it has to be looked at, and the wait taken up again.
+ */
+static uint64_t undisturbed(int fd, uint64_t until)
+{
+	hf_fd_entry entry = fd >= 0 ? hf_fdmap_get(fd) : HF_FD_PASS;
+	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	uint64_t lively;
+
+	if (entry == HF_FD_LISTENER)
+		return hf_resume_serving() ? 0 : until;
+	if (slot != NULL && hf_redial_of(slot) != NULL)
+		return 0;
+	if (wrap == NULL)
+		return until;
+	lively = atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) ? atomic_load(&wrap->lively_until)
+										     : 0;
+	return lively < until ? lively : until;
+}
+
+/* The part of TIMEOUT (NULL: for ever) before UNTIL, which undisturbed() said; NULL: none. */
+static const struct timespec *undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part)
+{
+	uint64_t now = until != 0 ? hf_clock_wait_us() / 1000 : 0, left = until > now ? until - now : 0;
+
+	if (left <= 1 || hf_resume_stirring())
+		return NULL;
+	left--; /* the clock counts in whole ones */
+	*part = (struct timespec){(time_t)(left / 1000), (long)(left % 1000) * 1000000};
+	if (timeout != NULL &&
+	    (timeout->tv_sec < part->tv_sec || (timeout->tv_sec == part->tv_sec && timeout->tv_nsec <= part->tv_nsec)))
+		*part = *timeout;
+	return part;
+}
+
 static uint64_t undisturbed_fds(const struct pollfd *fds, nfds_t count)
 {
 	uint64_t until = UINT64_MAX;
 
 	for (nfds_t i = 0; i < count && until != 0; i++)
-		until = hf_undisturbed(fds[i].fd, until);
+		until = undisturbed(fds[i].fd, until);
 	return until;
 }
 
@@ -353,16 +341,16 @@ static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec 
 {
 	struct hf_quiet quiet;
 	struct timespec first, left;
-	uint64_t until, undisturbed;
+	uint64_t until, quiet_until;
 	int ready;
 
 	until = hf_deadline(timeout);
 	if (hf_wait_confined() || until == 0)
 		return poll_on(fds, count, timeout, until, mask);
-	undisturbed = undisturbed_fds(fds, count);
-	if (hf_undisturbed_part(undisturbed, timeout, &first) != NULL) {
-		undisturbed = undisturbed < UINT64_MAX / 1000 ? 1000 * undisturbed : UINT64_MAX;
-		ready = poll_on(fds, count, &first, until < undisturbed ? until : undisturbed, mask);
+	quiet_until = undisturbed_fds(fds, count);
+	if (undisturbed_part(quiet_until, timeout, &first) != NULL) {
+		quiet_until = quiet_until < UINT64_MAX / 1000 ? 1000 * quiet_until : UINT64_MAX;
+		ready = poll_on(fds, count, &first, until < quiet_until ? until : quiet_until, mask);
 		if (ready != 0 || hf_passed(until))
 			return ready;
 		timeout = timeout != NULL ? hf_left(until, &left) : NULL;

@@ -39,24 +39,6 @@ struct hf_quiet {
 const sigset_t *hf_quiet_begin(struct hf_quiet *quiet, const sigset_t *mask);
 void hf_quiet_end(const struct hf_quiet *quiet);
 
-/*
- * The least of UNTIL and the time, ms, until which a wait for FD is ended by nothing that is not the program's; 0: what
- * ends it has to be looked at, and the wait taken up again.
- */
-uint64_t hf_undisturbed(int fd, uint64_t until);
-
-/* The part of TIMEOUT (NULL: for ever) before UNTIL, which hf_undisturbed() said; NULL: none. */
-const struct timespec *hf_undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part);
-
-/*
- * Whether this thread's next wait should be tried without sleeping first: a busy server finds what it waits for there
- * already, and need not be guarded against signals.  Not for a while after such a try was in vain.
- */
-bool hf_wait_eager(void);
-
-/* What came of a wait: COUNT descriptors; SLEPT: it was not, or no longer, a try. */
-void hf_wait_was(int count, bool slept);
-
 /* In a sandbox: no other call than the program makes, and no mask of ours. */
 static inline bool hf_wait_confined(void)
 {

@@ -398,6 +398,28 @@ static int wait_on(enum flavour flavour, int epfd, struct epoll_event *events, i
 	}
 }
 
+/*
+ * Whether a thread's next wait is tried without sleeping first: a busy server finds what it waits for there already,
+ * and need not be guarded against signals.  Not for a while after such a try was in vain.
+ */
+static __thread uint8_t in_vain; /* waits yet to come that need no try */
+
+static bool eager(void)
+{
+	return in_vain == 0;
+}
+
+/* What came of a wait: COUNT descriptors; SLEPT: it was not, or no longer, a try. */
+static void was(int count, bool slept)
+{
+	enum { WAITS = 8 };
+
+	if (!slept)
+		in_vain = count == 0 ? WAITS : 0;
+	else
+		in_vain = count > 1 || in_vain == 0 ? 0 : (uint8_t)(in_vain - 1);
+}
+
 static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *events, int room,
 		       const struct timespec *timeout, const sigset_t *mask)
 {
@@ -407,15 +429,15 @@ static int wait_sifted(enum flavour flavour, int epfd, struct epoll_event *event
 
 	if (!atomic_load(&recording) || (timeout != NULL && timeout->tv_sec == 0 && timeout->tv_nsec == 0))
 		return wait_on(flavour, epfd, events, room, timeout, mask);
-	if (hf_wait_eager()) {
+	if (eager()) {
 		count = wait_on(flavour, epfd, events, room, &none, mask);
-		hf_wait_was(count, false);
+		was(count, false);
 		if (count != 0)
 			return count;
 	}
 	count = wait_on(flavour, epfd, events, room, timeout, hf_quiet_begin(&quiet, mask));
 	hf_quiet_end(&quiet);
-	hf_wait_was(count, true);
+	was(count, true);
 	return count;
 }
 
