@@ -79,7 +79,7 @@ uint8_t *hf_resume_inbox_at(struct hf_slot *slot, size_t *size)
 	return own != NULL ? own : area;
 }
 
-static void drop_inbox(struct hf_slot *slot, struct hf_resume *resume)
+void hf_resume_drop_inbox(struct hf_slot *slot, struct hf_resume *resume)
 {
 	uint8_t *own = atomic_exchange(&hf_rare(slot)->inbox, NULL), *area = atomic_load(&hf_rare(slot)->area);
 
@@ -134,7 +134,7 @@ void hf_resume_free(struct hf_slot *slot)
 	if (atomic_load(&resume->leader) == hf_family_me() && hf_family_me() != 0)
 		atomic_store(&resume->leader, 0);
 	if (!shared)
-		drop_inbox(slot, resume);
+		hf_resume_drop_inbox(slot, resume);
 	area = atomic_exchange(&hf_rare(slot)->area, NULL);
 	if (area != NULL)
 		hf_sys_munmap(area, HF_AREA_SIZE);
@@ -368,7 +368,7 @@ size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_
 	atomic_store(&resume->inbox_at, at + done);
 	atomic_store(&hf_wrap_of(slot)->inbox_left, have - done);
 	if (done == have) {
-		drop_inbox(slot, resume);
+		hf_resume_drop_inbox(slot, resume);
 		hf_resume_count_inbox(slot);
 	}
 	return done;

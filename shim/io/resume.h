@@ -188,6 +188,9 @@ extern _Atomic uint32_t hf_resume_inboxes;
 /* Where it is, of *SIZE bytes; NULL, 0: nowhere yet. */
 uint8_t *hf_resume_inbox_at(struct hf_slot *slot, size_t *size);
 
+/* Nothing in it is wanted any more: its memory is let go of. */
+void hf_resume_drop_inbox(struct hf_slot *slot, struct hf_resume *resume);
+
 /* Copy up to N bytes into IOV from byte SKIP on; TAKE: they are gone then. Returns how many. */
 size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,
 			    bool take);
@@ -233,6 +236,9 @@ uint64_t hf_resume_hurried(void);
 bool hf_resume_was_hurried(int listener, uint64_t before);
 
 int hf_resume_accept(int listener, struct sockaddr *addr, socklen_t *len, int flags);
+
+/* A forked child: all that waits, and where clients are waited for, is the parent's. */
+void hf_resume_backlog_forked(void);
 
 /* The watchdog of this process speaks for SLOT: a RESUME that another process of the family meets is to come to us. */
 void hf_resume_claim(struct hf_slot *slot);

@@ -231,6 +231,38 @@ static void look_at(int listener, bool own)
 	}
 }
 
+static void close_copy(int *number)
+{
+	if (*number > 0)
+		hf_sys_close(*number - 1);
+	*number = 0;
+}
+
+/* What is open at both ends of a fork is closed at neither alone: a listener at which nobody looks would take clients
+ * that come to resume, and who was turned away would not know it. */
+void hf_resume_backlog_forked(void)
+{
+	/* In the middle of a change, by a thread that is none of this process's: no number is certain. */
+	bool whole = atomic_load(&owner.owner) == 0;
+
+	for (size_t i = 0; whole && i < queued; i++)
+		hf_sys_close(queue[i].fd);
+	queued = 0;
+	atomic_store(&hf_resume_waiting, 0);
+	atomic_store(&owner.owner, 0);
+	for (uint32_t i = 0; i < hf_slot_end(); i++) {
+		struct hf_slot_rare *rare = hf_slot_at(i) != NULL ? hf_rare(hf_slot_at(i)) : NULL;
+		int offer = rare != NULL ? atomic_load(&rare->offer) : 0;
+
+		if (rare == NULL || (offer == 0 && rare->offered == 0 && rare->listener == 0))
+			continue;
+		close_copy(&offer);
+		close_copy(&rare->offered);
+		close_copy(&rare->listener);
+		atomic_store(&rare->offer, 0);
+	}
+}
+
 /* A listener of our own, where the program has none any more. */
 static int listen_at(const union hf_address *local)
 {

@@ -2,6 +2,7 @@
  * The watchdog's turn at a broken connection: out of the old one, and on with the new.
  */
 #include "core/bytes.h"
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
@@ -120,6 +121,8 @@ static bool drain(struct hf_slot *slot, int fd)
 		if (!hf_wrap_news(slot, fd, &news))
 			return false;
 	}
+	if (hf_resume_inbox(slot) == 0)
+		hf_resume_drop_inbox(slot, resume);
 	hf_resume_count_inbox(slot);
 	atomic_store(&wrap->inbox_left, hf_resume_inbox(slot));
 	return true;
@@ -291,10 +294,14 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 
 	if (resume == NULL || wrap == NULL || hf_wrap_fate(slot) != 0)
 		return next;
+	/* What is opened and closed here no child must find open. */
+	if (!hf_keep_act())
+		return now + STEP_MS;
 	/* Announce, then look, as in hf_wrap_tend(): the program may be closing it. */
 	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if ((atomic_load(&slot->closed) != 0 && atomic_load(&slot->draining) == 0) || atomic_load(&slot->fd) != fd) {
 		atomic_store(&hf_rare(slot)->tended, 0);
+		hf_keep_acted();
 		return now + STEP_MS;
 	}
 	if (!wrap->client)
@@ -313,5 +320,6 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 	else
 		next = wrap->client ? hf_resume_dial(slot, fd, now) : hf_resume_serve(slot, fd, now);
 	atomic_store(&hf_rare(slot)->tended, 0);
+	hf_keep_acted();
 	return next;
 }

@@ -193,6 +193,7 @@ void hf_watch_closed(struct hf_slot *slot)
 void hf_watch_forked(void)
 {
 	hf_keep_forked();
+	hf_resume_backlog_forked();
 	hf_thread_forget();
 	if (hf_arena() != NULL)
 		hf_clock_find();
@@ -505,8 +506,10 @@ static int watch_on(void)
 
 		now = notice_pause(due, now);
 		read_mail(now);
-		if (hf_unlikely(hf_resume_mail_expected()))
+		if (hf_unlikely(hf_resume_mail_expected()) && hf_keep_act_soon()) {
 			hf_resume_read_mail();
+			hf_keep_acted();
+		}
 		while ((node = hf_wheel_pop(&watch.wheel, now)) != NULL) {
 			fetch_ahead();
 			hf_look(slot_of_node(node), now);
