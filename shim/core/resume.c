@@ -21,7 +21,46 @@ size_t hf_ring_at(const struct hf_ring *ring, const uint8_t *memory, uint64_t of
 		return 0;
 	at = hf_ring_place(ring, offset);
 	*bytes = memory + at;
-	return least((size_t)(ring->end - offset), ring->size - at);
+	return least((size_t)(ring->end - offset), hf_ring_span(ring) - at);
+}
+
+/* What stands in odd rounds of SPAN, to the upper half of twice as much. */
+static void double_span(struct hf_ring *ring, uint8_t *memory, uint32_t span)
+{
+	uint64_t at = ring->start - ring->base, end = ring->end - ring->base;
+	size_t place, n;
+
+	for (; at < end; at += n) {
+		place = (size_t)(at % span);
+		n = least(span - place, (size_t)(end - at));
+		if (at / span % 2 != 0)
+			memcpy(memory + span + place, memory + place, n);
+	}
+	ring->span = 2 * span;
+}
+
+static uint32_t least_span(uint32_t size)
+{
+	while (size % 2 == 0 && size / 2 >= HF_RING_LEAST)
+		size /= 2;
+	return size;
+}
+
+void hf_ring_stretch(struct hf_ring *ring, uint8_t *memory, size_t n)
+{
+	uint64_t used = ring->end - ring->start;
+	uint32_t span = hf_ring_span(ring);
+
+	if (used == 0)
+		ring->span = span = least_span(ring->size);
+	while (used + n > span && span < ring->size) {
+		if (used > span || ring->size % span != 0 || ring->size / span % 2 != 0) {
+			ring->span = ring->size; /* no ring of ours */
+			return;
+		}
+		double_span(ring, memory, span);
+		span = ring->span;
+	}
 }
 
 uint64_t hf_resume_arrived(const struct hf_tx *tx, const struct hf_ring *ring, uint64_t outq)

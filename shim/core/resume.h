@@ -17,16 +17,18 @@
 #include "core/hello.h"
 #include "core/session.h"
 
+enum { HF_RING_LEAST = 256 * 1024 };
+
 /*
- * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % size; a ring that
- * has been emptied begins at its first byte again, so that a direction that is not behind goes round in a few of them,
- * which the processor's caches hold.
+ * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % span: of the memory's
+ * size only so much is gone round in as bytes under way have needed, so that a direction that is not far behind stays
+ * in a part that the processor's caches hold.  A ring that has been emptied begins at its first byte again.
  */
 struct hf_ring {
 	uint64_t start, end, base;
-	uint32_t size;
-	bool fin, bye; /* said on some connection before: it may have arrived, or is to be said again */
-	bool held;     /* since a break: what the kernel says of its queue is not about what was sent */
+	uint32_t size, span; /* span: 0 is size */
+	bool fin, bye;       /* said on some connection before: it may have arrived, or is to be said again */
+	bool held;           /* since a break: what the kernel says of its queue is not about what was sent */
 };
 
 static inline size_t hf_ring_room(const struct hf_ring *ring)
@@ -36,26 +38,47 @@ static inline size_t hf_ring_room(const struct hf_ring *ring)
 	return used < ring->size ? (size_t)(ring->size - used) : 0; /* more than all of it: no ring of ours */
 }
 
+static inline uint32_t hf_ring_span(const struct hf_ring *ring)
+{
+	return ring->span - 1 < ring->size ? ring->span : ring->size;
+}
+
 /* Where byte OFFSET stands, if it does. */
 static inline size_t hf_ring_place(const struct hf_ring *ring, uint64_t offset)
 {
 	uint64_t from = offset - ring->base;
+	uint32_t span = hf_ring_span(ring);
 
-	if (from < ring->size)
+	if (from < span)
 		return (size_t)from;
-	return ring->size != 0 ? (size_t)(from % ring->size) : 0;
+	return span != 0 ? (size_t)(from % span) : 0;
 }
 
-/* Append N bytes, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes, which is all that is relied on. */
+/* Whether N bytes more fit into the span, if there is room for them. */
+static inline bool hf_ring_fits(const struct hf_ring *ring, size_t n)
+{
+	return ring->span - 1 < HF_RING_LEAST * 2 && ring->end - ring->start + n <= hf_ring_span(ring);
+}
+
+/*
+ * Otherwise, and if it is empty: a span in which they do, the least there is.  What is kept in MEMORY stands where it
+ * should with the new span and, untouched, where it did with the old one: whoever is interrupted before he has written
+ * down the new one has lost nothing.
+ */
+void hf_ring_stretch(struct hf_ring *ring, uint8_t *memory, size_t n);
+
+/* Append N bytes that fit, at most hf_ring_room(). MEMORY is the ring's, of ring->size bytes, which is all that is
+ * relied on. */
 static inline void hf_ring_put(struct hf_ring *ring, uint8_t *memory, const void *bytes, size_t n)
 {
 	size_t at, first, room = hf_ring_room(ring);
+	uint32_t span = hf_ring_span(ring);
 
 	if (ring->start == ring->end)
 		ring->base = ring->end;
 	at = hf_ring_place(ring, ring->end);
 	n = n < room ? n : room;
-	first = n < ring->size - at ? n : ring->size - at;
+	first = n < span - at ? n : span - at;
 	memcpy(memory + at, bytes, first);
 	if (first < n)
 		memcpy(memory, (const uint8_t *)bytes + first, n - first);

@@ -305,6 +305,14 @@ size_t hf_resume_room(struct hf_slot *slot, int fd)
 	return hf_ring_room(&ring);
 }
 
+void hf_resume_stretch(struct hf_resume *resume, struct hf_ring *ring, size_t n)
+{
+	hf_ring_stretch(ring, resume->memory, n);
+	/* Before another byte is put where with the old span one stood. */
+	resume->ring.span = ring->span;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
@@ -318,6 +326,8 @@ void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count,
 			continue;
 		}
 		len = len - skip < n ? len - skip : n;
+		if (!hf_ring_fits(&ring, len))
+			hf_resume_stretch(resume, &ring, len);
 		hf_ring_put(&ring, resume->memory, (const uint8_t *)iov[i].iov_base + skip, len);
 		n -= len;
 		skip = 0;

@@ -132,7 +132,7 @@ static inline uint32_t hf_resume_send_limit(struct hf_slot *slot)
 size_t hf_resume_room(struct hf_slot *slot, int fd);
 
 /* Whether there is room for N bytes without asking: it was asked not long ago. */
-enum { HF_RESUME_PIECE = 128 * 1024 };
+enum { HF_RESUME_PIECE = 64 * 1024 };
 static inline bool hf_resume_ample(const struct hf_resume *resume, size_t n)
 {
 	const struct hf_ring ring = hf_resume_ring(resume);
@@ -147,10 +147,13 @@ static inline bool hf_resume_ample(const struct hf_resume *resume, size_t n)
 void hf_resume_keep(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n);
 
 /* The same of one piece. */
+void hf_resume_stretch(struct hf_resume *resume, struct hf_ring *ring, size_t n);
 static inline void hf_resume_keep_one(struct hf_resume *resume, const void *bytes, size_t n)
 {
 	struct hf_ring ring = hf_resume_ring(resume);
 
+	if (__builtin_expect(!hf_ring_fits(&ring, n), 0))
+		hf_resume_stretch(resume, &ring, n);
 	hf_ring_put(&ring, resume->memory, bytes, n);
 	resume->ring.base = ring.base;
 	resume->ring.end = ring.end;

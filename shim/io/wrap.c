@@ -95,7 +95,9 @@ static void mark(int fd)
 
 void hf_wrap_mark_kept(int fd, uint32_t size)
 {
-	int value = (int)(size / 2 & ~(uint32_t)MARK_BITS) | (MARK & MARK_BITS);
+	enum { UNSENT_MOST = 128 * 1024 };
+	uint32_t unsent = size / 2 < UNSENT_MOST ? size / 2 : UNSENT_MOST;
+	int value = (int)(unsent & ~(uint32_t)MARK_BITS) | (MARK & MARK_BITS);
 
 	if (value > MARK_BITS && hf_wrap_marked(fd))
 		(void)hf_sys_setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));

@@ -69,6 +69,65 @@ static void ring_goes_round(void **state)
 	}
 }
 
+/* What is kept, with the span that RING says. */
+static void check_all(const struct hf_ring *ring, const uint8_t *memory)
+{
+	const uint8_t *at = NULL;
+	size_t size;
+
+	for (uint64_t n = ring->start; n < ring->end; n += size) {
+		size = hf_ring_at(ring, memory, n, &at);
+		assert_true(size > 0 && at >= memory && at + size <= memory + hf_ring_span(ring));
+		for (size_t i = 0; i < size; i += 1 + i % 61)
+			assert_int_equal(at[i], byte_at(n + i));
+	}
+}
+
+/* It goes round in no more than it needs; that grows wherever in it the bytes stand, and the old place stays good. */
+static void ring_stretches(void **state)
+{
+	static const uint32_t sizes[] = {4 * HF_RING_LEAST, 6 * HF_RING_LEAST, 2 * HF_RING_LEAST + 2, HF_RING_LEAST / 2};
+	static const uint32_t least[] = {HF_RING_LEAST, 3 * HF_RING_LEAST / 2, HF_RING_LEAST + 1, HF_RING_LEAST / 2};
+	uint8_t *memory = malloc(6 * HF_RING_LEAST), *bytes = malloc(6 * HF_RING_LEAST);
+	unsigned grown = 0, x = 1;
+
+	(void)state;
+	assert_true(memory != NULL && bytes != NULL);
+	for (int s = 0; s < 4; s++) {
+		struct hf_ring ring = {.start = 1000003, .end = 1000003, .size = sizes[s]};
+
+		for (int i = 0; i < 4000; i++) {
+			struct hf_ring before;
+			size_t n;
+
+			x = x * 1103515245 + 12345;
+			n = (x >> 8) % (1 + hf_ring_room(&ring) / (1 + x % 31));
+			for (size_t k = 0; k < n; k++)
+				bytes[k] = byte_at(ring.end + k);
+			before = ring;
+			if (!hf_ring_fits(&ring, n)) {
+				hf_ring_stretch(&ring, memory, n);
+				check_all(&before, memory);
+			}
+			if (ring.start == ring.end)
+				assert_true(hf_ring_span(&ring) == least[s] || hf_ring_span(&ring) <= 2 * HF_RING_LEAST ||
+					    n > hf_ring_span(&ring) / 2);
+			assert_true(ring.end - ring.start + n <= hf_ring_span(&ring));
+			grown += ring.start != ring.end && hf_ring_span(&ring) > hf_ring_span(&before);
+			hf_ring_put(&ring, memory, bytes, n);
+			if (i % 16 == 0 || hf_ring_span(&ring) != hf_ring_span(&before))
+				check_all(&ring, memory);
+			x = x * 1103515245 + 12345;
+			hf_ring_release(&ring, ring.start + (x >> 8) % (ring.end - ring.start + 1));
+			if (i % 50 == 0)
+				hf_ring_release(&ring, ring.end);
+		}
+	}
+	assert_true(grown > 100);
+	free(memory);
+	free(bytes);
+}
+
 static void ring_takes_no_more_than_it_has_room_for(void **state)
 {
 	struct hf_ring ring = {.size = 8};
@@ -402,8 +461,8 @@ static void hostile_ring(void **state)
 	for (int start = 0; start < N; start++)
 		for (int end = 0; end < N; end++)
 			for (int base = 0; base < N; base++) {
-				struct hf_ring ring = {numbers[start], numbers[end], numbers[base], SIZE,
-						       false,          false,        false};
+				struct hf_ring ring = {.start = numbers[start], .end = numbers[end], .base = numbers[base],
+						       .size = SIZE, .span = (uint32_t)numbers[(start + 2 * end) % N]};
 				uint8_t *memory = calloc(1, SIZE);
 				const uint8_t *at = memory;
 				size_t n;
@@ -415,6 +474,8 @@ static void hostile_ring(void **state)
 					assert_true(at >= memory && at + n <= memory + SIZE);
 				}
 				hf_ring_put(&ring, memory, "0123456789", 10);
+				hf_ring_stretch(&ring, memory, 10);
+				hf_ring_put(&ring, memory, "0123456789", 10);
 				free(memory);
 			}
 }
@@ -423,6 +484,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ring_goes_round),
+		cmocka_unit_test(ring_stretches),
 		cmocka_unit_test(ring_takes_no_more_than_it_has_room_for),
 		cmocka_unit_test(ring_that_is_emptied_begins_anew),
 		cmocka_unit_test(ring_releases_only_what_it_has),
