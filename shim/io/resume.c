@@ -238,11 +238,21 @@ bool hf_resume_unannounced(struct hf_slot *slot, int fd)
 
 bool hf_resume_met(struct hf_slot *slot, int fd)
 {
+	const struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint32_t seen;
 
 	if (wrap == NULL)
 		return false;
-	return hf_resume_broken(wrap) || (hf_tcp_state(fd) == TCP_CLOSE && hf_resume_lost(slot, ECONNRESET));
+	do {
+		seen = resume != NULL ? atomic_load(&resume->word) : 0;
+		if (hf_resume_broken(wrap))
+			return true;
+		if (hf_tcp_state(fd) != TCP_CLOSE)
+			return false;
+		/* What has gone on in between was seen in the middle of that. */
+	} while (resume != NULL && atomic_load(&resume->word) != seen);
+	return hf_resume_lost(slot, ECONNRESET);
 }
 
 bool hf_resume_full(struct hf_slot *slot, int fd)

@@ -46,10 +46,12 @@ static bool has_peer(struct hf_slot *slot, int fd)
 
 	if (wrap->client && (phase == HF_PHASE_HELLO || phase == HF_PHASE_REDIAL))
 		return true;
-	if (hf_resume_of(slot) != NULL && hf_resume_met(slot, fd))
-		return true;
 	state = hf_tcp_state(fd);
-	return state != TCP_SYN_SENT && state != TCP_CLOSE;
+	if (state != TCP_SYN_SENT && state != TCP_CLOSE)
+		return true;
+	/* It may just have been lost, or be on its way to go on; or have gone on since we looked. */
+	return hf_resume_of(slot) != NULL &&
+	       (hf_resume_met(slot, fd) || (hf_tcp_state(fd) != TCP_CLOSE && hf_tcp_state(fd) != TCP_SYN_SENT));
 }
 
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
