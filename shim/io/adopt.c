@@ -168,7 +168,7 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	int tcp, state;
 
 	if (HF_FD_KIND(seen) != HF_FD_UNKNOWN)
-		return HF_FD_KIND(seen) == HF_FD_SLOT ? hf_slot_of(seen) : NULL;
+		return hf_slot_named_by(seen);
 	tcp = hf_is_tcp(fd);
 	if (tcp == -EBADF)
 		return NULL;

@@ -43,7 +43,7 @@ void hf_confined_failed(void)
 bool hf_confined_nonblocking(int fd)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd);
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 
 	return slot != NULL && atomic_load(&slot->nonblocking) != 0;
 }

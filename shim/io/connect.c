@@ -334,7 +334,7 @@ int hf_listen(int fd, int backlog)
 static bool first_name(int fd, bool peer, struct sockaddr *addr, socklen_t *len, int result)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd);
-	struct hf_slot *slot = hf_on() && HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_on() ? hf_slot_named_by(entry) : NULL;
 	struct hf_resume *resume = slot != NULL ? hf_resume_of(slot) : NULL;
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	const union hf_address *name;

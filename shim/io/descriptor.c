@@ -24,7 +24,7 @@
 /* The last close of a wrapped connection: a duplicate to be drained, or -1. */
 static int closing_wrapped(int fd, hf_fd_entry entry)
 {
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 	int kept, error = errno, refused;
 
 	if (slot == NULL || hf_wrap_of(slot) == NULL)
@@ -42,7 +42,7 @@ static int closing_wrapped(int fd, hf_fd_entry entry)
 /* FD, of which the map says ENTRY, is about to stand for something else: its watchdog must not touch it then. */
 static void leaving(int fd, hf_fd_entry entry)
 {
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 
 	if (slot != NULL && hf_wrap_of(slot) != NULL)
 		hf_wrap_leave(slot, atomic_load(&slot->refs) == 1 || !hf_move_to_duplicate(slot, fd));
@@ -53,7 +53,7 @@ static void leaving(int fd, hf_fd_entry entry)
 /* What leaving() was asked for is done, or has failed. */
 static void left(hf_fd_entry entry)
 {
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 
 	if (slot != NULL)
 		hf_look_again(slot);
@@ -215,7 +215,7 @@ static int close_around(unsigned first, unsigned last, int flags)
 static bool wrapped(int fd)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd);
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 
 	return slot != NULL && hf_wrap_of(slot) != NULL;
 }

@@ -59,7 +59,7 @@ static void recount(void)
 	}
 	for (int fd = 0; fd < hf_fdmap_end(); fd++) {
 		hf_fd_entry entry = hf_fdmap_get(fd);
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 		bool wrapped = slot != NULL && hf_wrap_of(slot) != NULL;
 
 		if (HF_FD_KIND(entry) == HF_FD_BUSY || (wrapped && !hf_same_socket(fd, slot))) {

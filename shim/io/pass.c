@@ -71,7 +71,7 @@ static bool foreign(int over)
 static void sending(int fd, void *arg)
 {
 	hf_fd_entry entry = hf_fdmap_get(fd);
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	struct hf_event event;
 

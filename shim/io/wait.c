@@ -199,7 +199,7 @@ static bool any_wrapped(const struct pollfd *fds, nfds_t count)
 {
 	for (nfds_t i = 0; hf_on() && i < count && i < MOST_TOUCHED; i++) {
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 
 		if ((slot != NULL && (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)) ||
 		    (entry == HF_FD_LISTENER && hf_resume_serving()))
@@ -226,7 +226,7 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 {
 	for (nfds_t i = 0; i < count; i++) {
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 
 		if (slot != NULL &&
 		    (hf_wrap_ends(slot, fds[i].fd, (fds[i].events & POLLRDHUP) != 0) & (fds[i].events | POLLHUP)) != 0)
@@ -248,7 +248,7 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 		return ready;
 	for (nfds_t i = 0; i < count; i++) {
 		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 
 		if (slot != NULL)
 			fds[i].revents = (short)(fds[i].revents |
@@ -298,7 +298,7 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 static uint64_t undisturbed(int fd, uint64_t until)
 {
 	hf_fd_entry entry = fd >= 0 ? hf_fdmap_get(fd) : HF_FD_PASS;
-	struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+	struct hf_slot *slot = hf_slot_named_by(entry);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	uint64_t lively;
 

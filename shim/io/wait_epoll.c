@@ -321,7 +321,7 @@ static int add_inboxes(int epfd, struct epoll_event *events, int count, int room
 		if (!r->used || r->epfd != epfd || (r->events & EPOLLIN) == 0 || r->shared || r->fired || !current(r))
 			continue;
 		entry = hf_fdmap_get(r->fd);
-		slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		slot = hf_slot_named_by(entry);
 		if (slot != NULL ? hf_resume_inbox(slot) == 0
 				 : entry != HF_FD_LISTENER || !hf_resume_has_waiting(r->fd))
 			continue;

@@ -43,7 +43,7 @@ static bool wrapped_in_set(int count, const fd_set *set)
 {
 	for (int fd = 0; set != NULL && fd < count && fd < FD_SETSIZE && hf_on() && !hf_wait_confined(); fd++) {
 		hf_fd_entry entry = FD_ISSET(fd, set) ? hf_fdmap_get(fd) : HF_FD_PASS;
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 
 		if ((slot != NULL && (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)) ||
 		    (entry == HF_FD_LISTENER && hf_resume_serving()))
@@ -79,7 +79,7 @@ static int add_inboxes(int count, int ready, fd_set *in, const fd_set *asked)
 {
 	for (int fd = 0; in != NULL && fd < count && fd < FD_SETSIZE; fd++) {
 		hf_fd_entry entry = FD_ISSET(fd, asked) ? hf_fdmap_get(fd) : HF_FD_PASS;
-		struct hf_slot *slot = HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+		struct hf_slot *slot = hf_slot_named_by(entry);
 
 		if (FD_ISSET(fd, in) ||
 		    (slot != NULL ? hf_resume_inbox(slot) == 0 : entry != HF_FD_LISTENER || !hf_resume_has_waiting(fd)))

@@ -168,6 +168,12 @@ static inline struct hf_slot *hf_slot_of(hf_fd_entry entry)
 	return slot;
 }
 
+/* The same of any entry of the map: NULL, too, if it says something else than a slot's name. */
+static inline struct hf_slot *hf_slot_named_by(hf_fd_entry entry)
+{
+	return HF_FD_KIND(entry) == HF_FD_SLOT ? hf_slot_of(entry) : NULL;
+}
+
 /* The entry that names SLOT. */
 hf_fd_entry hf_slot_entry(struct hf_slot *slot);
 
