@@ -237,6 +237,9 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 	}
 	if (ruling->gone && ruling->reason == HF_WHY_RESET && !hf_resume_lost(slot, ECONNRESET))
 		hf_wrap_vanished(slot, fd);
+	/* As had_ended() in core/judge.c: what the peer's frames have said. */
+	if (ruling->gone && (wrap->rx.fin || wrap->rx.bye))
+		ruling->end = false;
 	if (ruling->end || ruling->gone)
 		return;
 	next = hf_wrap_tend(slot, fd, now, evidence);

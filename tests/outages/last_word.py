@@ -6,15 +6,18 @@ usage: last_word.py serve HOW        prints its port, serves one connection and 
                                      the end was
 
 HOW says how both end: close (the server closes, the client has said nothing), half (the client has ended its direction
-before), request (the client has asked; its answer is the end).
+before), request (the client has asked; its answer is the end).  With -read behind it the client has read all but the end
+before it waits for the line.
 """
 import socket
 import sys
+import time
 
 SIZE = 20000
 
 
 def serve(how):
+    how = how.partition("-")[0]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         connection, _ = listener.accept()
@@ -29,14 +32,19 @@ def serve(how):
 
 
 def dial(port, how):
+    how, _, wait = how.partition("-")
     connection = socket.create_connection(("127.0.0.1", port))
     if how != "close":
         connection.sendall(b"ask")
     if how == "half":
         connection.shutdown(socket.SHUT_WR)
+    size, end = 0, "end"
+    if wait == "read":
+        time.sleep(0.5)  # all has come, the last word with it
+        while size < SIZE:
+            size += len(connection.recv(65536))
     print(connection.getsockname()[1], flush=True)
     sys.stdin.readline()
-    size, end = 0, "end"
     try:
         while got := connection.recv(4096):
             size += len(got)

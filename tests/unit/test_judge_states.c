@@ -47,6 +47,23 @@ static void closed(void **state)
 	assert_true(ruling.gone && !ruling.end);
 }
 
+/* The peer had ended its direction: what a read finds then is that end, not our verdict. */
+static void closed_behind_its_end(void **state)
+{
+	static const enum hf_tcp_state states[] = {HF_TCP_CLOSE_WAIT, HF_TCP_LAST_ACK, HF_TCP_CLOSING, HF_TCP_FIN_WAIT2};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
+		setup(state);
+		ev.state = states[i];
+		look(1000, 500);
+		ev.state = HF_TCP_CLOSE;
+		ev.error_pending = true;
+		look(30000, 30000);
+		assert_dead(HF_WHY_PATH, states[i] == HF_TCP_FIN_WAIT2);
+		assert_true(ruling.gone);
+	}
+}
+
 static void connecting(void **state)
 {
 	(void)state;
@@ -143,6 +160,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(closed, setup),
+		cmocka_unit_test_setup(closed_behind_its_end, setup),
 		cmocka_unit_test_setup(connecting, setup),
 		cmocka_unit_test_setup(stalled_and_flowing, setup),
 		cmocka_unit_test_setup(half_closed, setup),
