@@ -91,6 +91,36 @@ void hf_resume_drop_inbox(struct hf_slot *slot, struct hf_resume *resume)
 	atomic_store(&resume->inbox_end, 0);
 }
 
+uint8_t *hf_resume_area(struct hf_slot *slot)
+{
+	uint8_t *area, *none = NULL;
+
+	if (atomic_load(&hf_rare(slot)->area) != NULL)
+		return atomic_load(&hf_rare(slot)->area);
+	area = hf_sys_mmap(NULL, HF_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			   0);
+	if (hf_sys_failed(area))
+		return NULL;
+	if (!atomic_compare_exchange_strong(&hf_rare(slot)->area, &none, area)) {
+		hf_sys_munmap(area, HF_AREA_SIZE);
+		area = none;
+	}
+	return area;
+}
+
+void hf_resume_move_inbox(struct hf_slot *slot, uint8_t *area)
+{
+	struct hf_resume *resume = hf_resume_of(slot);
+	uint8_t *own = atomic_load(&hf_rare(slot)->inbox);
+	size_t end = resume != NULL ? atomic_load(&resume->inbox_end) : 0;
+
+	if (own == NULL || resume == NULL || end > HF_AREA_SIZE / 2)
+		return;
+	memcpy(area, own, end);
+	atomic_store(&hf_rare(slot)->inbox, NULL);
+	hf_sys_munmap(own, hf_rare(slot)->inbox_size);
+}
+
 /*
  * Waits look at a connection's inbox with no turn in hand, and may be late: the page where it is counted stays for as
  * long as so many others take to go.  The ring is looked at in a turn only.

@@ -145,37 +145,6 @@ static void prepare(struct hf_slot *slot)
 		hf_resume_room_drop(room);
 }
 
-/* Where all who share it find what the connection brings. */
-static uint8_t *area_of(struct hf_slot *slot)
-{
-	uint8_t *area, *none = NULL;
-
-	if (atomic_load(&hf_rare(slot)->area) != NULL)
-		return atomic_load(&hf_rare(slot)->area);
-	area = hf_sys_mmap(NULL, HF_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			   0);
-	if (hf_sys_failed(area))
-		return NULL;
-	if (!atomic_compare_exchange_strong(&hf_rare(slot)->area, &none, area)) {
-		hf_sys_munmap(area, HF_AREA_SIZE);
-		area = none;
-	}
-	return area;
-}
-
-/* What is in a mapping of one process's own it alone can let go of: to where a child will find it, too. */
-static void move_inbox(struct hf_slot *slot, struct hf_resume *resume, uint8_t *area)
-{
-	uint8_t *own = atomic_load(&hf_rare(slot)->inbox);
-	size_t end = atomic_load(&resume->inbox_end);
-
-	if (own == NULL || end > HF_AREA_SIZE / 2)
-		return;
-	memcpy(area, own, end);
-	atomic_store(&hf_rare(slot)->inbox, NULL);
-	hf_sys_munmap(own, hf_rare(slot)->inbox_size);
-}
-
 void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 {
 	enum { MOMENT_MS = 100 }; /* the watchdog is taking out what the old connection has brought */
@@ -192,11 +161,10 @@ void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 		return;
 	/* A handler of a signal may fork in the middle of this thread's own read: that one has it. */
 	turn = (hf_resume_broken(wrap) || atomic_load(&hf_rare(slot)->inbox) != NULL) &&
-	       atomic_load(&wrap->rx_turn.owner) != me &&
-	       hf_wrap_take_rx(slot, atomic_load(&slot->fd), me, MOMENT_MS);
-	area = area_of(slot);
+	       atomic_load(&wrap->rx_turn.owner) != me && hf_wrap_take_rx(slot, atomic_load(&slot->fd), me, MOMENT_MS);
+	area = hf_resume_area(slot);
 	if (area != NULL && turn)
-		move_inbox(slot, resume, area);
+		hf_resume_move_inbox(slot, area);
 	if (area != NULL && atomic_load(&hf_rare(slot)->inbox) == NULL)
 		enter(resume, handle, atomic_load(&hf_rare(slot)->link));
 	if (turn)

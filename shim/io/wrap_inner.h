@@ -82,6 +82,26 @@ void hf_wrap_fall_silent(struct hf_slot *slot, int fd);
 void hf_wrap_settle(struct hf_slot *slot, uint64_t until);
 uint64_t hf_wrap_settle_by(void);
 
+/*
+ * One step towards an end: 1: it may be closed; 0: not yet; -1: it must be closed as native (unread data: a reset).
+ * LAST: nobody else has it.  The rx turn must be ours.  The second is of our direction alone: true when it is over.
+ */
+int hf_wrap_settled(struct hf_slot *slot, int fd, uint32_t me, bool last);
+bool hf_wrap_settled_tx(struct hf_slot *slot, int fd, uint32_t me, bool last);
+
+/*
+ * Whether the slot is closed for good, its number perhaps another's by now.  Asked with a turn in hand: what is not
+ * closed then is not given back to be reused before the turn is over (hf_wrap_busy()).
+ */
+bool hf_wrap_buried(struct hf_slot *slot);
+
+/* Whether SO_LINGER is on, and for how long, s (socket(7)). */
+bool hf_wrap_lingers(int fd, int *seconds);
+
+/* A close or an end in a sandbox (io/confined.h): the last word, if nobody else will say it; for more there are no
+ * means. -1: nothing is kept. */
+int hf_wrap_part_confined(struct hf_slot *slot, int fd, uint32_t me);
+
 /* Whether there is memory for the queue. */
 bool hf_wrap_has_queue(struct hf_slot *slot);
 
