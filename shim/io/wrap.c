@@ -95,7 +95,7 @@ static void mark(int fd)
 
 void hf_wrap_mark_kept(int fd, uint32_t size)
 {
-	enum { UNSENT_MOST = 128 * 1024 };
+	enum { UNSENT_MOST = 256 * 1024 };
 	uint32_t unsent = size / 2 < UNSENT_MOST ? size / 2 : UNSENT_MOST;
 	int value = (int)(unsent & ~(uint32_t)MARK_BITS) | (MARK & MARK_BITS);
 

@@ -304,13 +304,19 @@ static int quietly(int flags)
 	return atomic_load_explicit(&hf_sys_confined, memory_order_relaxed) ? flags : flags | MSG_NOSIGNAL;
 }
 
-/* No room to keep what would be sent: the peer's kernel must take some first. */
-static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
+/* One write that waits for room: since when, us, if there is a limit; and for how long it has slept for nothing, us. */
+struct patience {
+	uint64_t since, slept;
+};
+
+/* No room to keep what would be sent: the peer's kernel must take some first. It does in a moment, or not for long. */
+static int wait_room(struct hf_slot *slot, int fd, int flags, struct patience *patience)
 {
-	const struct timespec moment = {0, 100000};
+	enum { LEAST_US = 100, MOST_US = 5000 };
+	struct timespec moment;
 	struct timeval limit = {0, 0};
 	socklen_t len = sizeof(limit);
-	uint64_t now;
+	uint64_t now, nap;
 
 	if (hf_nonblocking(fd, flags) || atomic_load(&hf_sys_confined)) {
 		atomic_store(&hf_wrap_of(slot)->starved, 1);
@@ -319,17 +325,22 @@ static int wait_room(struct hf_slot *slot, int fd, int flags, uint64_t *since)
 	if (hf_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, &len) == 0 &&
 	    (limit.tv_sec != 0 || limit.tv_usec != 0)) {
 		now = hf_wrap_now_us();
-		if (*since == 0)
-			*since = now;
-		if (now - *since >= (uint64_t)limit.tv_sec * 1000000 + (uint64_t)limit.tv_usec)
+		if (patience->since == 0)
+			patience->since = now;
+		if (now - patience->since >= (uint64_t)limit.tv_sec * 1000000 + (uint64_t)limit.tv_usec)
 			return 0;
 	}
+	/* Room that comes is found when an eighth more time has passed, at most. */
+	nap = patience->slept / 8;
+	nap = nap < LEAST_US ? LEAST_US : nap < MOST_US ? nap : MOST_US;
+	patience->slept += nap;
+	moment = (struct timespec){0, (long)nap * 1000};
 	return hf_real.ppoll(NULL, 0, &moment, NULL) < 0 ? -1 : 1;
 }
 
 /* One step of write_kept().  1: go on; 0: full; -1: errno. */
 static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, size_t total,
-		     size_t *done, int flags, uint64_t *since)
+		     size_t *done, int flags, struct patience *patience)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool is_short = false;
@@ -356,11 +367,11 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 		if (error < 0 && hf_resume_fatal(-error) && hf_resume_lost(slot, -error))
 			return 1;
 		if (error <= 0)
-			return wait_room(slot, fd, flags, since);
+			return wait_room(slot, fd, flags, patience);
 	}
 	room = hf_resume_room(slot, fd);
 	if (room == 0)
-		return wait_room(slot, fd, flags, since);
+		return wait_room(slot, fd, flags, patience);
 	room = room < total - *done ? room : total - *done;
 	if (*done == 0 && total <= SMALL && room == total && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
 		sent = send_small(slot, fd, iov, count, total, quietly(flags));
@@ -374,6 +385,7 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 	if (sent < 0)
 		return errno == EPIPE && quietly(flags) != flags ? (int)hf_broken_pipe(flags) : -1;
 	*done += (size_t)sent;
+	patience->slept = 0;
 	/* Interrupted, or a full buffer: as the kernel reports it. */
 	return is_short && !hf_resume_broken(wrap) && (*done > 0 || hf_nonblocking(fd, flags)) ? 0 : 1;
 }
@@ -383,11 +395,11 @@ static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struc
 			  size_t total, size_t done, int flags)
 {
 	int error = errno, step = 1;
-	uint64_t since = 0;
+	struct patience patience = {0, 0};
 
 	while (done < total && step > 0) {
 		fd = hf_number_of(slot, fd);
-		step = keep_step(slot, fd, me, iov, count, total, &done, flags, &since);
+		step = keep_step(slot, fd, me, iov, count, total, &done, flags, &patience);
 	}
 	if (done == 0 && step == 0)
 		errno = EAGAIN;
