@@ -191,9 +191,9 @@ bench: ## measure what the library costs, against native (HF_BENCH_QUICK=1: a fi
 bench-readme: bench ## the same, and its table and picture into README.md
 	tests/bench/picture tests/bench/results/$$(uname -m)-$$(nproc)cpu-$$(uname -r).md README.md
 
-bench-instead: ## the same beside what is used in its place: libkeepalive, socat, haproxy, ssh -L
+bench-instead: ## the same, and detection, beside what is used in its place: libkeepalive, heartbeats, socat, haproxy, ssh -L
 	@sh tools/deps.sh build
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) --no-print-directory all $(BENCH) $(BUILD)/tests/lab/waiter $(BUILD)/tests/lab/peer
 	@BUILD=$(BUILD) tests/bench/instead
 
 bench-scale: ## measure the cost of watching 100 to 100,000 idle connections, and 10,000 deaths at once (four minutes)
@@ -354,7 +354,7 @@ FORCE:
 
 # Lint: every check runs, whatever the others find.  A tool that is missing is named and counts as a finding.
 LINT_C   := $(sort $(shell find include shim tools tests -name '*.[ch]'))
-LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tests/lab/matrix tests/lab/crowd tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
+LINT_SH  := $(sort $(wildcard .ci/run tests/run tests/bench/run tests/bench/instead tests/bench/instead-faults tests/lab/matrix tests/lab/crowd tools/*.sh tools/picture/*.sh tools/completions/*.bash tests/*/*.sh tests/*/*.test tests/suites/long/*.test))
 LINTS    := format tidy cppcheck shell man
 lint: ## formatting and static analysis (installs nothing, names what is missing)
 	@$(MAKE) --no-print-directory --keep-going $(LINTS:%=lint-%)

@@ -6,21 +6,22 @@
  *   net spent SIZE     the same: ns of processor time of both, for a KiB
  *   net churn          connect, one byte there and back, close: ns a connection
  * BENCH_FRAMED=1: streams have 8 bytes more in front of each write, sent with it in one call and read apart from it:
- * what such a header costs at the least, in a program of its own.  They do not count. BENCH_PORT is where the one
+ * what such a header costs at the least, in a program of its own.  They do not count.  BENCH_BEATS=MS: both ends talk
+ * in messages and watch each other by beats every MS (beats.h), in everything but "poll".  BENCH_PORT is where the one
  * listens, BENCH_VIA where the other connects to: there is something in between.
  */
-#include "bench.h"
+#include "beats.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 enum { LARGEST = 1 << 20 };
 
 static char buf[LARGEST];
 static struct batches batches;
+static struct beats beats; /* of the one connection that a process has at a time */
+static uint64_t beating;   /* ms; 0: no */
 
 static int listener = -1; /* stays open in both processes: programs have one in their poll sets */
 
@@ -33,6 +34,38 @@ static void wait_readable(int fd)
 			err(1, "poll");
 }
 
+static int begun(int fd)
+{
+	if (beating > 0)
+		beats_begin(&beats, fd, beating);
+	return fd;
+}
+
+/* SIZE bytes of buf. */
+static void put(int fd, size_t size)
+{
+	if (beating == 0)
+		write_all(fd, buf, size);
+	else if (!beats_send(&beats, buf, size))
+		err(1, "beats_send");
+}
+
+/* At most SIZE bytes to TO: what read(2) says. */
+static ssize_t take_some(int fd, char *to, size_t size)
+{
+	char *data;
+	ssize_t n;
+
+	if (beating == 0)
+		return read(fd, to, size);
+	n = beats_take(&beats, &data, 0);
+	if (n > (ssize_t)size)
+		errx(1, "a message of another size");
+	if (n > 0)
+		memcpy(to, data, (size_t)n);
+	return n;
+}
+
 /* SIZE bytes into buf, POLLING before each read or not.  False at end of file. */
 static bool take(int fd, size_t size, bool polling)
 {
@@ -41,7 +74,7 @@ static bool take(int fd, size_t size, bool polling)
 
 		if (polling)
 			wait_readable(fd);
-		n = read(fd, buf + got, size - got);
+		n = take_some(fd, buf + got, size - got);
 		if (n < 0)
 			err(1, "read");
 		if (n == 0)
@@ -59,7 +92,7 @@ static double round_trips(int fd, size_t size, bool polling)
 	do {
 		t = now_ns();
 		for (unsigned i = 0; i < batch; i++) {
-			write_all(fd, buf, size);
+			put(fd, size);
 			if (!take(fd, size, polling))
 				errx(1, "the other end closed");
 		}
@@ -70,7 +103,7 @@ static double round_trips(int fd, size_t size, bool polling)
 static void echo(int fd, size_t size, bool polling)
 {
 	while (take(fd, size, polling))
-		write_all(fd, buf, size);
+		put(fd, size);
 }
 
 static uint64_t streamed; /* bytes */
@@ -84,7 +117,7 @@ static void send_all(int fd, size_t size)
 	ssize_t sent;
 
 	if (!framed) {
-		write_all(fd, buf, size);
+		put(fd, size);
 		return;
 	}
 	sent = sendmsg(fd, &msg, 0);
@@ -116,10 +149,12 @@ static void drain(int fd)
 {
 	struct iovec iov[2] = {{header, sizeof(header)}, {buf, 65536}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+	char *data;
 	ssize_t n;
 
-	while ((n = framed ? recvmsg(fd, &msg, 0) : read(fd, buf, 65536)) > 0)
-		;
+	do
+		n = beating > 0 ? beats_take(&beats, &data, 0) : framed ? recvmsg(fd, &msg, 0) : read(fd, buf, 65536);
+	while (n > 0);
 	if (n < 0)
 		err(1, "read");
 }
@@ -134,9 +169,9 @@ static double churn(in_port_t port)
 	do {
 		t = now_ns();
 		for (unsigned i = 0; i < BATCH; i++, count++) {
-			int fd = connect_to(port, host + count);
+			int fd = begun(connect_to(port, host + count));
 
-			write_all(fd, "q", 1);
+			put(fd, 1);
 			if (!take(fd, 1, false))
 				errx(1, "the other end closed");
 			close(fd);
@@ -148,10 +183,10 @@ static double churn(in_port_t port)
 static void serve_churn(void)
 {
 	for (;;) {
-		int fd = accept_one(listener);
+		int fd = begun(accept_one(listener));
 
 		if (take(fd, 1, false))
-			write_all(fd, buf, 1);
+			put(fd, 1);
 		close(fd);
 	}
 }
@@ -162,7 +197,7 @@ static void serve(const char *what, size_t size)
 
 	if (strcmp(what, "churn") == 0)
 		serve_churn();
-	fd = accept_one(listener);
+	fd = begun(accept_one(listener));
 	if (strcmp(what, "stream") == 0 || strcmp(what, "spent") == 0)
 		drain(fd);
 	else
@@ -183,8 +218,8 @@ static double measure(const char *what, size_t size, in_port_t port)
 	int fd;
 
 	if (strcmp(what, "churn") == 0)
-		return churn(port);
-	fd = connect_to(in_between(port), 0);
+		return churn(in_between(port));
+	fd = begun(connect_to(in_between(port), 0));
 	if (strcmp(what, "stream") == 0 || strcmp(what, "spent") == 0)
 		value = stream(fd, size);
 	else
@@ -206,7 +241,7 @@ static double used(int who)
 
 int main(int argc, char **argv)
 {
-	const char *what = argc > 1 ? argv[1] : "";
+	const char *what = argc > 1 ? argv[1] : "", *beats_ms = getenv("BENCH_BEATS");
 	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
 	in_port_t port;
 	double value;
@@ -215,6 +250,8 @@ int main(int argc, char **argv)
 	if (size == 0 || size > LARGEST)
 		errx(2, "SIZE: expected 1 to %d", LARGEST);
 	framed = getenv("BENCH_FRAMED") != NULL;
+	if (beats_ms != NULL && strcmp(what, "poll") != 0)
+		beating = strtoull(beats_ms, NULL, 10);
 	alarm(60);
 	listener = listen_somewhere(&port);
 	pid = fork();
