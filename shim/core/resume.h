@@ -20,9 +20,10 @@
 enum { HF_RING_LEAST = 256 * 1024 };
 
 /*
- * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % span: of the memory's
- * size only so much is gone round in as bytes under way have needed, so that a direction that is not far behind stays
- * in a part that the processor's caches hold.  A ring that has been emptied begins at its first byte again.
+ * Bytes sent and perhaps not arrived: [start, end) of the direction.  Byte N stands at (N - base) % span: of the
+ * memory's size only so much is gone round in as bytes under way have needed, so that a direction that is not far
+ * behind stays in a part that the processor's caches hold.  A ring that has been emptied begins at its first byte
+ * again.
  */
 struct hf_ring {
 	uint64_t start, end, base;

@@ -50,7 +50,8 @@ static void closed(void **state)
 /* The peer had ended its direction: what a read finds then is that end, not our verdict. */
 static void closed_behind_its_end(void **state)
 {
-	static const enum hf_tcp_state states[] = {HF_TCP_CLOSE_WAIT, HF_TCP_LAST_ACK, HF_TCP_CLOSING, HF_TCP_FIN_WAIT2};
+	static const enum hf_tcp_state states[] = {HF_TCP_CLOSE_WAIT, HF_TCP_LAST_ACK, HF_TCP_CLOSING,
+						   HF_TCP_FIN_WAIT2};
 
 	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
 		setup(state);
@@ -159,10 +160,8 @@ static void half_closed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(closed, setup),
-		cmocka_unit_test_setup(closed_behind_its_end, setup),
-		cmocka_unit_test_setup(connecting, setup),
-		cmocka_unit_test_setup(stalled_and_flowing, setup),
+		cmocka_unit_test_setup(closed, setup),      cmocka_unit_test_setup(closed_behind_its_end, setup),
+		cmocka_unit_test_setup(connecting, setup),  cmocka_unit_test_setup(stalled_and_flowing, setup),
 		cmocka_unit_test_setup(half_closed, setup),
 	};
 

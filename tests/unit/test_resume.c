@@ -86,7 +86,8 @@ static void check_all(const struct hf_ring *ring, const uint8_t *memory)
 /* It goes round in no more than it needs; that grows wherever in it the bytes stand, and the old place stays good. */
 static void ring_stretches(void **state)
 {
-	static const uint32_t sizes[] = {4 * HF_RING_LEAST, 6 * HF_RING_LEAST, 2 * HF_RING_LEAST + 2, HF_RING_LEAST / 2};
+	static const uint32_t sizes[] = {4 * HF_RING_LEAST, 6 * HF_RING_LEAST, 2 * HF_RING_LEAST + 2,
+					 HF_RING_LEAST / 2};
 	static const uint32_t least[] = {HF_RING_LEAST, 3 * HF_RING_LEAST / 2, HF_RING_LEAST + 1, HF_RING_LEAST / 2};
 	uint8_t *memory = malloc(6 * HF_RING_LEAST), *bytes = malloc(6 * HF_RING_LEAST);
 	unsigned grown = 0, x = 1;
@@ -110,8 +111,8 @@ static void ring_stretches(void **state)
 				check_all(&before, memory);
 			}
 			if (ring.start == ring.end)
-				assert_true(hf_ring_span(&ring) == least[s] || hf_ring_span(&ring) <= 2 * HF_RING_LEAST ||
-					    n > hf_ring_span(&ring) / 2);
+				assert_true(hf_ring_span(&ring) == least[s] ||
+					    hf_ring_span(&ring) <= 2 * HF_RING_LEAST || n > hf_ring_span(&ring) / 2);
 			assert_true(ring.end - ring.start + n <= hf_ring_span(&ring));
 			grown += ring.start != ring.end && hf_ring_span(&ring) > hf_ring_span(&before);
 			hf_ring_put(&ring, memory, bytes, n);
@@ -461,8 +462,11 @@ static void hostile_ring(void **state)
 	for (int start = 0; start < N; start++)
 		for (int end = 0; end < N; end++)
 			for (int base = 0; base < N; base++) {
-				struct hf_ring ring = {.start = numbers[start], .end = numbers[end], .base = numbers[base],
-						       .size = SIZE, .span = (uint32_t)numbers[(start + 2 * end) % N]};
+				struct hf_ring ring = {.start = numbers[start],
+						       .end = numbers[end],
+						       .base = numbers[base],
+						       .size = SIZE,
+						       .span = (uint32_t)numbers[(start + 2 * end) % N]};
 				uint8_t *memory = calloc(1, SIZE);
 				const uint8_t *at = memory;
 				size_t n;
