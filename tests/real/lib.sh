@@ -112,13 +112,16 @@ listening() { # listening PORT: without connecting to it
 	grep -qE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$1") [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
-# A port that nobody uses now, below the range for outgoing connections.  Sessions side by side draw from ranges apart.
+# A port that nobody uses now and that has not been given away before, below the range for outgoing connections.
+# Sessions side by side draw from ranges apart.
 lane=0 lanes=1
 free_port() {
 	local port width=$((12000 / lanes))
 	for _ in {1..200}; do
 		port=$((20000 + lane * width + RANDOM % width))
-		grep -qE ":$(printf %04X $port) " /proc/net/tcp /proc/net/tcp6 2>/dev/null || break
+		grep -qE ":$(printf %04X $port) " /proc/net/tcp /proc/net/tcp6 2>/dev/null && continue
+		# Who is given two may ask for the second before he listens on the first.
+		mkdir "$TOP/port-$port" 2>/dev/null && break
 	done
 	echo $port
 }
