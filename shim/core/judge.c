@@ -377,8 +377,7 @@ static bool was_reset(const struct hf_judge *judge, const struct hf_policy *poli
 	return evidence->segs_in == judge->segs_in ? false : silent < policy->timeout / 2;
 }
 
-/* Whether the peer had ended its direction: to a read that is an end, whatever becomes of the connection (read(2)). */
-static bool had_ended(const struct hf_judge *judge)
+bool hf_judge_peer_ended(const struct hf_judge *judge)
 {
 	return judge->state == HF_TCP_CLOSE_WAIT || judge->state == HF_TCP_LAST_ACK || judge->state == HF_TCP_CLOSING;
 }
@@ -400,7 +399,7 @@ static void judge_closed(struct hf_judge *judge, const struct hf_policy *policy,
 	if (was_reset(judge, policy, evidence, silent))
 		dead(ruling, HF_WHY_RESET, false);
 	else if (!judge->dead) /* told already in this silence, if only reported */
-		dead(ruling, HF_WHY_PATH, policy->abort_on_dead && !had_ended(judge));
+		dead(ruling, HF_WHY_PATH, policy->abort_on_dead);
 }
 
 static void judge_connecting(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,

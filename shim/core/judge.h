@@ -109,6 +109,9 @@ void hf_judge_pause(struct hf_judge *judge, uint64_t now);
 void hf_judge_look(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 		   const struct hf_evidence *evidence, struct hf_ruling *ruling);
 
+/* Whether the peer's FIN had come by the last look at which the connection was not closed. */
+bool hf_judge_peer_ended(const struct hf_judge *judge);
+
 /*
  * Whether the peer's kernel itself may be gone, as of the last look: a question to it is open, and it has been silent
  * for a quarter of the timeout.  A peer whose kernel answers is called hung; this one is not, before the path is

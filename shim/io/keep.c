@@ -63,6 +63,11 @@ bool hf_keep_act_soon(void)
 	return may;
 }
 
+bool hf_keep_acting(void)
+{
+	return atomic_load(&acting) != 0;
+}
+
 void hf_keep_acted(void)
 {
 	atomic_store(&acting, 0);

@@ -33,6 +33,9 @@ bool hf_keep_act(void);
 bool hf_keep_act_soon(void);
 void hf_keep_acted(void);
 
+/* While a fork is under way: whether the watchdog could not be waited for. */
+bool hf_keep_acting(void);
+
 /* A duplicate of FD, out of the way of programs that expect the lowest number; -errno.  And FD itself moved there, if
  * that can be. */
 int hf_high_copy(int fd);

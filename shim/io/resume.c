@@ -219,9 +219,13 @@ static bool all_can(struct hf_slot *slot, const struct hf_wrap *wrap)
 /* Whether the session may go on over another connection: nobody has ended it, and everybody who has it can follow. */
 static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
-	return !atomic_load(&hf_sys_confined) && atomic_load(&wrap->phase) == HF_PHASE_ON &&
-	       atomic_load(&slot->fate) == 0 && atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye &&
-	       !wrap->session.peer_done && atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
+	uint8_t stage = atomic_load(&slot->stage);
+
+	/* One that the watchdog has done with nobody would see to. */
+	return (stage == HF_STAGE_NEW || stage == HF_STAGE_WATCHED) && !atomic_load(&hf_sys_confined) &&
+	       atomic_load(&wrap->phase) == HF_PHASE_ON && atomic_load(&slot->fate) == 0 &&
+	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
+	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
 	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) &&
 	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE && all_can(slot, wrap);
 }

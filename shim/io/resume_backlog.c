@@ -5,6 +5,7 @@
  * to one that the program has closed.  So the watchdog looks: what it takes from the program's listener and is no
  * RESUME waits here for the program's next accept(2), before whatever the kernel still has.
  */
+#include "io/adopt.h"
 #include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
@@ -231,11 +232,14 @@ static void look_at(int listener, bool own)
 	}
 }
 
+/* Not what the program has come to have at the number, if this is the child of a fork that we have not seen. */
 static void close_copy(int *number)
 {
-	if (*number > 0)
-		hf_sys_close(*number - 1);
+	int fd = *number - 1;
+
 	*number = 0;
+	if (fd >= 0 && hf_fdmap_get(fd) == HF_FD_UNKNOWN && hf_is_tcp(fd) > 0)
+		hf_sys_close(fd);
 }
 
 /* What is open at both ends of a fork is closed at neither alone: a listener at which nobody looks would take clients
@@ -245,16 +249,28 @@ void hf_resume_backlog_forked(void)
 	/* In the middle of a change, by a thread that is none of this process's: no number is certain. */
 	bool whole = atomic_load(&owner.owner) == 0;
 
-	for (size_t i = 0; whole && i < queued; i++)
-		hf_sys_close(queue[i].fd);
+	for (size_t i = 0; whole && i < queued; i++) {
+		int number = queue[i].fd + 1;
+
+		close_copy(&number);
+	}
 	queued = 0;
 	atomic_store(&hf_resume_waiting, 0);
 	atomic_store(&owner.owner, 0);
+	/* None is counted yet of those that are this process's, too. */
+	atomic_store(&hf_resume_count, 0);
+	atomic_store(&hf_resume_inboxes, 0);
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
 		struct hf_slot_rare *rare = hf_slot_at(i) != NULL ? hf_rare(hf_slot_at(i)) : NULL;
 		int offer = rare != NULL ? atomic_load(&rare->offer) : 0;
 
-		if (rare == NULL || (offer == 0 && rare->offered == 0 && rare->listener == 0))
+		if (rare == NULL)
+			continue;
+		if (atomic_load(&rare->stirring) != 0)
+			atomic_store(&rare->stirring, 0);
+		if (atomic_load(&rare->has_inbox) != 0)
+			atomic_store(&rare->has_inbox, 0);
+		if (offer == 0 && rare->offered == 0 && rare->listener == 0)
 			continue;
 		close_copy(&offer);
 		close_copy(&rare->offered);

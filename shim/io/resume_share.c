@@ -9,6 +9,7 @@
  * waits for them.  Should there be nobody left to ask, the path is as good as broken once more.
  */
 #include "io/adopt.h"
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wait.h"
 #include "io/wrap_inner.h"
@@ -147,7 +148,6 @@ static void prepare(struct hf_slot *slot)
 
 void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 {
-	enum { MOMENT_MS = 100 }; /* the watchdog is taking out what the old connection has brought */
 	uint32_t me = hf_turn_me();
 	struct hf_wrap *wrap;
 	struct hf_resume *resume;
@@ -159,9 +159,13 @@ void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 	wrap = hf_wrap_of(slot);
 	if (resume == NULL || wrap == NULL || sharer_of(resume, hf_family_me()) == NULL)
 		return;
-	/* A handler of a signal may fork in the middle of this thread's own read: that one has it. */
+	/* The watchdog keeps still while a fork is under way; should it not, it may be taking out what has come. */
+	if (hf_keep_acting())
+		return;
+	/* Whoever sleeps in a read has the turn for as long; a handler of a signal may fork in the middle of one of
+	 * this thread's own. */
 	turn = (hf_resume_broken(wrap) || atomic_load(&hf_rare(slot)->inbox) != NULL) &&
-	       atomic_load(&wrap->rx_turn.owner) != me && hf_wrap_take_rx(slot, atomic_load(&slot->fd), me, MOMENT_MS);
+	       atomic_load(&wrap->rx_turn.owner) != me && hf_wrap_take_rx(slot, atomic_load(&slot->fd), me, 0);
 	area = hf_resume_area(slot);
 	if (area != NULL && turn)
 		hf_resume_move_inbox(slot, area);

@@ -286,6 +286,22 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	hf_wake_all(&resume->word);
 }
 
+/* What is opened and closed here no child must find open.  But forks that go on and on, or one that never returned
+ * (siglongjmp(3)), do not keep it from going on. */
+static bool may_act(uint64_t now)
+{
+	enum { PATIENCE_MS = 1000 };
+	static uint64_t refused_since; /* the watchdog's */
+
+	if (!hf_keep_act()) {
+		if (refused_since == 0)
+			refused_since = now;
+		return now - refused_since >= PATIENCE_MS;
+	}
+	refused_since = 0;
+	return true;
+}
+
 uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 {
 	struct hf_resume *resume = hf_resume_of(slot);
@@ -294,8 +310,7 @@ uint64_t hf_resume_tend(struct hf_slot *slot, int fd, uint64_t now)
 
 	if (resume == NULL || wrap == NULL || hf_wrap_fate(slot) != 0)
 		return next;
-	/* What is opened and closed here no child must find open. */
-	if (!hf_keep_act())
+	if (!may_act(now))
 		return now + STEP_MS;
 	/* Announce, then look, as in hf_wrap_tend(): the program may be closing it. */
 	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));

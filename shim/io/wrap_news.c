@@ -70,7 +70,8 @@ void hf_wrap_kernel_end(struct hf_wrap *wrap)
 
 void hf_wrap_took_error(struct hf_wrap *wrap, int result)
 {
-	if (result == -ECONNRESET || result == -ETIMEDOUT || result == -EHOSTUNREACH || result == -ENETUNREACH)
+	if (result == -ECONNRESET || result == -ECONNABORTED || result == -ETIMEDOUT || result == -EHOSTUNREACH ||
+	    result == -ENETUNREACH)
 		atomic_store(&wrap->error_taken, -result);
 }
 

@@ -1,6 +1,7 @@
 /*
  * Writing to a wrapped connection: a frame header and the program's bytes in one call of the kernel's own.
  */
+#include "io/adopt.h"
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -338,6 +340,29 @@ static int wait_room(struct hf_slot *slot, int fd, int flags, struct patience *p
 	return hf_real.ppoll(NULL, 0, &moment, NULL) < 0 ? -1 : 1;
 }
 
+/* The call cannot go on for ERROR (> 0), and no other connection will do. */
+static int refused(int error, int flags)
+{
+	if (error == EPIPE)
+		return (int)hf_broken_pipe(flags);
+	errno = error;
+	return -1;
+}
+
+/* There is no room, and the kernel takes nothing any more: as it would say.  1: it goes on over another connection. */
+static int over(struct hf_slot *slot, int fd, int flags)
+{
+	int error;
+	socklen_t len = sizeof(error);
+
+	if (hf_resume_met(slot, fd))
+		return 1;
+	error = atomic_exchange(&hf_wrap_of(slot)->error_taken, 0);
+	if (error == 0)
+		(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return refused(error != 0 ? error : EPIPE, flags);
+}
+
 /* One step of write_kept().  1: go on; 0: full; -1: errno. */
 static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, size_t count, size_t total,
 		     size_t *done, int flags, struct patience *patience)
@@ -366,10 +391,14 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 		error = hf_wrap_flush(slot, fd);
 		if (error < 0 && hf_resume_fatal(-error) && hf_resume_lost(slot, -error))
 			return 1;
-		if (error <= 0)
+		if (error < 0)
+			return refused(-error, flags);
+		if (error == 0)
 			return wait_room(slot, fd, flags, patience);
 	}
 	room = hf_resume_room(slot, fd);
+	if (room == 0 && !atomic_load(&hf_sys_confined) && hf_tcp_state(fd) == TCP_CLOSE)
+		return over(slot, fd, flags);
 	if (room == 0)
 		return wait_room(slot, fd, flags, patience);
 	room = room < total - *done ? room : total - *done;

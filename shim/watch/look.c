@@ -237,9 +237,6 @@ static void look_wrapped(struct hf_slot *slot, int fd, uint64_t now, const struc
 	}
 	if (ruling->gone && ruling->reason == HF_WHY_RESET && !hf_resume_lost(slot, ECONNRESET))
 		hf_wrap_vanished(slot, fd);
-	/* As had_ended() in core/judge.c: what the peer's frames have said. */
-	if (ruling->gone && (wrap->rx.fin || wrap->rx.bye))
-		ruling->end = false;
 	if (ruling->end || ruling->gone)
 		return;
 	next = hf_wrap_tend(slot, fd, now, evidence);
@@ -404,6 +401,19 @@ static bool proved(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
 	return hf_same_socket(fd, slot);
 }
 
+/*
+ * The kernel has ended it, and before that the peer had ended its direction: to a read that is an end, whatever has
+ * become of the connection (read(2)).  Of a wrapped one only the peer's frames tell.
+ */
+static bool ended_before(struct hf_slot *slot, const struct hf_ruling *ruling)
+{
+	const struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (!ruling->end || !ruling->gone || ruling->reason != HF_WHY_PATH)
+		return false;
+	return wrap != NULL ? wrap->rx.fin || wrap->rx.bye : hf_judge_peer_ended(&slot->judge);
+}
+
 static void look(struct hf_slot *slot, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
@@ -477,6 +487,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 		fail(slot, &ruling);
 	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
 		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
+	if (ended_before(slot, &ruling))
+		ruling.end = false;
 	hf_publish(slot, fd, now, &policy, &evidence, &ruling);
 	act(slot, fd, now, &evidence, &ruling);
 }

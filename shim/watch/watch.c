@@ -506,7 +506,7 @@ static int watch_on(void)
 
 		now = notice_pause(due, now);
 		read_mail(now);
-		if (hf_unlikely(hf_resume_mail_expected()) && hf_keep_act_soon()) {
+		if (hf_unlikely(hf_resume_mail_expected()) && hf_keep_act()) {
 			hf_resume_read_mail();
 			hf_keep_acted();
 		}
