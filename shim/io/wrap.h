@@ -60,6 +60,9 @@ struct hf_wrap {
 	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
 	uint32_t rx_scratched; /* how many it asked for there */
+	/* The next frame, as it was seen in the kernel's queue: header and program bytes; and at which program byte. */
+	uint32_t ahead;
+	uint64_t ahead_at;
 
 	/* tx */
 	struct hf_tx tx;

@@ -75,7 +75,7 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
  * Whether a program byte stands right behind the protocol that is due: what is most often so takes one call, and leaves
  * the header to the read that follows.  1: it does; 0: not known; -errno, which the kernel tells but once.
  */
-static int byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
+static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 {
 	uint8_t room[HF_RX_OVERHEAD_MOST + 1];
 	size_t due = hf_rx_overhead(&wrap->rx);
@@ -95,8 +95,11 @@ static int byte_ahead(struct hf_slot *slot, const struct hf_wrap *wrap, int fd)
 		return 0;
 	/* A whole header of program bytes, most often. */
 	if (due == HF_HEADER_SIZE && wrap->rx.have == 0 && !wrap->rx.proof_due &&
-	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0)
+	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0) {
+		wrap->ahead = HF_HEADER_SIZE + length;
+		wrap->ahead_at = wrap->rx.received;
 		return 1;
+	}
 	copy = wrap->rx;
 	return hf_rx_squeeze(&copy, room, due + 1, &news) > 0;
 }
@@ -139,6 +142,14 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 	return look;
 }
 
+/* Whether WAITING bytes are of one frame of program bytes, the open one or the one seen next: nothing is behind it. */
+static bool one_frame(const struct hf_wrap *wrap, size_t waiting)
+{
+	const struct hf_rx *rx = &wrap->rx;
+
+	return waiting <= hf_rx_open(rx) || (rx->type == 0 && wrap->ahead_at == rx->received && waiting <= wrap->ahead);
+}
+
 /* Whether an end is on its way to the program behind a few bytes it has not read. */
 static bool end_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 {
@@ -147,7 +158,7 @@ static bool end_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 	bool end = false;
 
 	if (hf_sys_ioctl(fd, SIOCINQ, &waiting) < 0 || waiting < HF_HEADER_SIZE || waiting > (int)sizeof(room) ||
-	    !hf_wrap_take_rx(slot, fd, hf_turn_me(), 0))
+	    one_frame(wrap, (size_t)waiting) || !hf_wrap_take_rx(slot, fd, hf_turn_me(), 0))
 		return false;
 	(void)look_ahead(wrap, fd, room, sizeof(room), &end);
 	hf_turn_end(&wrap->rx_turn);
