@@ -150,6 +150,7 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 	int refused;
 	struct hf_slot *slot = hf_gate(fd, HF_OTHER, &refused);
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
+	bool ahead;
 
 	if (slot == NULL && (revents & POLLIN) != 0 && hf_fdmap_get(fd) == HF_FD_LISTENER && !hf_resume_screen(fd))
 		return (short)(revents & ~HF_READABLE);
@@ -161,6 +162,7 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 		return ask_again(fd, events);
 	if (wrap == NULL || refused != 0)
 		return revents;
+	ahead = (events & POLLRDHUP) != 0;
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return sift_early(slot, wrap, fd, events, revents, once, &sieve->pause);
 	if (hf_resume_of(slot) != NULL && (hf_resume_broken(wrap) || (revents & (POLLERR | POLLHUP)) != 0)) {
@@ -187,11 +189,12 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 			return sift_broken(slot, fd, events, &sieve->pause);
 		if (look == HF_LOOK_NOTHING || (look == HF_LOOK_BUSY && !once))
 			revents &= (short)~HF_READABLE;
+		ahead = ahead && !hf_wrap_alone(wrap);
 	}
 	if ((revents & POLLERR) != 0 && hf_wrap_parted(slot))
 		revents &= (short)~POLLERR;
 	if (revents != 0)
-		revents = (short)(revents | (hf_wrap_ends(slot, fd, (events & POLLRDHUP) != 0) & (events | POLLHUP)));
+		revents = (short)(revents | (hf_wrap_ends(slot, fd, ahead) & (events | POLLHUP)));
 	return revents;
 }
 

@@ -60,8 +60,10 @@ struct hf_wrap {
 	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
 	uint32_t rx_scratched; /* how many it asked for there */
-	/* The next frame, as it was seen in the kernel's queue: header and program bytes; and at which program byte. */
+	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; and
+	 * whether that was all there was. */
 	uint32_t ahead;
+	bool ahead_alone;
 	uint64_t ahead_at;
 
 	/* tx */
@@ -252,6 +254,12 @@ static inline bool hf_wrap_ready(struct hf_slot *slot, int fd)
 static inline bool hf_wrap_inside(const struct hf_wrap *wrap)
 {
 	return hf_rx_open(&wrap->rx) > 0 && atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1;
+}
+
+/* Right after hf_wrap_look(): whether it has seen that there is nothing behind the next frame's program bytes. */
+static inline bool hf_wrap_alone(const struct hf_wrap *wrap)
+{
+	return wrap->ahead_alone && wrap->rx.type == 0 && wrap->ahead_at == wrap->rx.received;
 }
 
 /* What poll(2) should say of the ends of the channel: POLLIN and POLLRDHUP when the peer's direction has ended, POLLOUT

@@ -77,7 +77,8 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
  */
 static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 {
-	uint8_t room[HF_RX_OVERHEAD_MOST + 1];
+	enum { SOME = 256 }; /* a small message shows whole */
+	uint8_t room[SOME];
 	size_t due = hf_rx_overhead(&wrap->rx);
 	enum hf_frame_type type;
 	uint32_t length;
@@ -88,16 +89,17 @@ static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 	if (due == 0 || wrap->rx.fin || wrap->rx.bye || wrap->rx.corrupt || hf_resume_inbox(slot) != 0 ||
 	    atomic_load(&hf_sys_confined))
 		return 0;
-	got = hf_sys_recvfrom(fd, room, due + 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	got = hf_sys_recvfrom(fd, room, sizeof(room), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 	if (got < 0 && got != -EAGAIN && !(hf_resume_fatal((int)-got) && hf_resume_lost(slot, (int)-got)))
 		return (int)got;
-	if (got != (long)due + 1)
+	if (got < (long)due + 1)
 		return 0;
 	/* A whole header of program bytes, most often. */
 	if (due == HF_HEADER_SIZE && wrap->rx.have == 0 && !wrap->rx.proof_due &&
 	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0) {
 		wrap->ahead = HF_HEADER_SIZE + length;
 		wrap->ahead_at = wrap->rx.received;
+		wrap->ahead_alone = got < (long)sizeof(room) && (uint32_t)got <= wrap->ahead;
 		return 1;
 	}
 	copy = wrap->rx;
