@@ -377,11 +377,6 @@ static bool was_reset(const struct hf_judge *judge, const struct hf_policy *poli
 	return evidence->segs_in == judge->segs_in ? false : silent < policy->timeout / 2;
 }
 
-bool hf_judge_peer_ended(const struct hf_judge *judge)
-{
-	return judge->state == HF_TCP_CLOSE_WAIT || judge->state == HF_TCP_LAST_ACK || judge->state == HF_TCP_CLOSING;
-}
-
 static void judge_closed(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 			 const struct hf_evidence *evidence, struct hf_ruling *ruling)
 {

@@ -30,6 +30,12 @@ enum hf_tcp_state {
 };
 
 /* Which of the program's calls moved bytes last, as far as the library saw it. */
+/* Whether the peer's FIN has come to a connection in that state, and it is not over. */
+static inline bool hf_tcp_peer_ended(int state)
+{
+	return state == HF_TCP_CLOSE_WAIT || state == HF_TCP_LAST_ACK || state == HF_TCP_CLOSING;
+}
+
 enum hf_last_call { HF_LAST_UNKNOWN, HF_LAST_READ, HF_LAST_WRITE };
 
 /* One look at a connection: TCP_INFO (tcpi_ names), SIOCINQ, and what the hooks saw. */
@@ -108,9 +114,6 @@ void hf_judge_pause(struct hf_judge *judge, uint64_t now);
 /* Look at EVIDENCE taken at NOW. NOW never runs backwards. */
 void hf_judge_look(struct hf_judge *judge, const struct hf_policy *policy, uint64_t now,
 		   const struct hf_evidence *evidence, struct hf_ruling *ruling);
-
-/* Whether the peer's FIN had come by the last look at which the connection was not closed. */
-bool hf_judge_peer_ended(const struct hf_judge *judge);
 
 /*
  * Whether the peer's kernel itself may be gone, as of the last look: a question to it is open, and it has been silent

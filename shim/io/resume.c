@@ -108,13 +108,12 @@ uint8_t *hf_resume_area(struct hf_slot *slot)
 	return area;
 }
 
-void hf_resume_move_inbox(struct hf_slot *slot, uint8_t *area)
+void hf_resume_move_inbox(struct hf_slot *slot, const struct hf_resume *resume, uint8_t *area)
 {
-	struct hf_resume *resume = hf_resume_of(slot);
 	uint8_t *own = atomic_load(&hf_rare(slot)->inbox);
-	size_t end = resume != NULL ? atomic_load(&resume->inbox_end) : 0;
+	size_t end = atomic_load(&resume->inbox_end);
 
-	if (own == NULL || resume == NULL || end > HF_AREA_SIZE / 2)
+	if (own == NULL || end > HF_AREA_SIZE / 2)
 		return;
 	memcpy(area, own, end);
 	atomic_store(&hf_rare(slot)->inbox, NULL);

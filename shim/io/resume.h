@@ -197,7 +197,7 @@ void hf_resume_drop_inbox(struct hf_slot *slot, struct hf_resume *resume);
 /* Where all who share the connection find what it brings, made when first asked for; NULL: there is no memory.  What is
  * in a mapping of one process's own, which that alone can let go of, goes there: unless it is too much. */
 uint8_t *hf_resume_area(struct hf_slot *slot);
-void hf_resume_move_inbox(struct hf_slot *slot, uint8_t *area);
+void hf_resume_move_inbox(struct hf_slot *slot, const struct hf_resume *resume, uint8_t *area);
 
 /* Copy up to N bytes into IOV from byte SKIP on; TAKE: they are gone then. Returns how many. */
 size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,

@@ -233,11 +233,8 @@ static void look_at(int listener, bool own)
 }
 
 /* Not what the program has come to have at the number, if this is the child of a fork that we have not seen. */
-static void close_copy(int *number)
+static void close_copy(int fd)
 {
-	int fd = *number - 1;
-
-	*number = 0;
 	if (fd >= 0 && hf_fdmap_get(fd) == HF_FD_UNKNOWN && hf_is_tcp(fd) > 0)
 		hf_sys_close(fd);
 }
@@ -249,11 +246,8 @@ void hf_resume_backlog_forked(void)
 	/* In the middle of a change, by a thread that is none of this process's: no number is certain. */
 	bool whole = atomic_load(&owner.owner) == 0;
 
-	for (size_t i = 0; whole && i < queued; i++) {
-		int number = queue[i].fd + 1;
-
-		close_copy(&number);
-	}
+	for (size_t i = 0; whole && i < queued; i++)
+		close_copy(queue[i].fd);
 	queued = 0;
 	atomic_store(&hf_resume_waiting, 0);
 	atomic_store(&owner.owner, 0);
@@ -272,10 +266,11 @@ void hf_resume_backlog_forked(void)
 			atomic_store(&rare->has_inbox, 0);
 		if (offer == 0 && rare->offered == 0 && rare->listener == 0)
 			continue;
-		close_copy(&offer);
-		close_copy(&rare->offered);
-		close_copy(&rare->listener);
+		close_copy(offer - 1);
+		close_copy(rare->offered - 1);
+		close_copy(rare->listener - 1);
 		atomic_store(&rare->offer, 0);
+		rare->offered = rare->listener = 0;
 	}
 }
 

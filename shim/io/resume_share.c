@@ -168,7 +168,7 @@ void hf_resume_expect(struct hf_slot *slot, uint32_t handle)
 	       atomic_load(&wrap->rx_turn.owner) != me && hf_wrap_take_rx(slot, atomic_load(&slot->fd), me, 0);
 	area = hf_resume_area(slot);
 	if (area != NULL && turn)
-		hf_resume_move_inbox(slot, area);
+		hf_resume_move_inbox(slot, resume, area);
 	if (area != NULL && atomic_load(&hf_rare(slot)->inbox) == NULL)
 		enter(resume, handle, atomic_load(&hf_rare(slot)->link));
 	if (turn)
@@ -192,9 +192,6 @@ void hf_resume_forked(struct hf_slot *slot, int fd)
 	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
 
-	/* These were the parent's. */
-	atomic_store(&hf_rare(slot)->stirring, 0);
-	atomic_store(&hf_rare(slot)->has_inbox, 0);
 	if (resume == NULL || wrap == NULL)
 		return;
 	mine = sharer_of(resume, hf_family_me());

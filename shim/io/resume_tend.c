@@ -156,7 +156,6 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 	hf_resume_break(&wrap->rx, &wrap->tx, &resume->ring);
 	wrap->rx_raw = wrap->tx_raw = 0;
 	wrap->ahead = 0;
-	wrap->ahead_alone = false;
 	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
 	if (hf_resume_inbox(slot) != 0 || wrap->rx.fin)
 		hf_epoll_again(slot);

@@ -256,10 +256,16 @@ static inline bool hf_wrap_inside(const struct hf_wrap *wrap)
 	return hf_rx_open(&wrap->rx) > 0 && atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1;
 }
 
+/* How many bytes the next frame has, header and all, if that has been seen; 0: not, or it has been read since. */
+static inline uint32_t hf_wrap_ahead(const struct hf_wrap *wrap)
+{
+	return wrap->rx.type == 0 && wrap->ahead_at == wrap->rx.received ? wrap->ahead : 0;
+}
+
 /* Right after hf_wrap_look(): whether it has seen that there is nothing behind the next frame's program bytes. */
 static inline bool hf_wrap_alone(const struct hf_wrap *wrap)
 {
-	return wrap->ahead_alone && wrap->rx.type == 0 && wrap->ahead_at == wrap->rx.received;
+	return wrap->ahead_alone && hf_wrap_ahead(wrap) != 0;
 }
 
 /* What poll(2) should say of the ends of the channel: POLLIN and POLLRDHUP when the peer's direction has ended, POLLOUT

@@ -175,9 +175,7 @@ bool hf_wrap_settled_tx(struct hf_slot *slot, int fd, uint32_t me, bool last)
 /* Whether the kernel's own FIN has come: then nothing more does, and a frame of ours would meet a reset. */
 static bool peer_ended(int fd)
 {
-	int state = hf_tcp_state(fd);
-
-	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
+	return hf_tcp_peer_ended(hf_tcp_state(fd));
 }
 
 /*

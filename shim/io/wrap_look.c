@@ -147,9 +147,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 /* Whether WAITING bytes are of one frame of program bytes, the open one or the one seen next: nothing is behind it. */
 static bool one_frame(const struct hf_wrap *wrap, size_t waiting)
 {
-	const struct hf_rx *rx = &wrap->rx;
-
-	return waiting <= hf_rx_open(rx) || (rx->type == 0 && wrap->ahead_at == rx->received && waiting <= wrap->ahead);
+	return waiting <= hf_rx_open(&wrap->rx) || waiting <= hf_wrap_ahead(wrap);
 }
 
 /* Whether an end is on its way to the program behind a few bytes it has not read. */

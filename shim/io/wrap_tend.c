@@ -180,8 +180,7 @@ static void finish(struct hf_slot *slot, int fd, uint32_t me)
 /* The kernel's own end of the peer's direction has come: no more beats to a socket that may be closed. */
 static bool peer_ended(const struct hf_evidence *evidence)
 {
-	return evidence->state == HF_TCP_CLOSE_WAIT || evidence->state == HF_TCP_LAST_ACK ||
-	       evidence->state == HF_TCP_CLOSING || evidence->state == HF_TCP_TIME_WAIT;
+	return hf_tcp_peer_ended((int)evidence->state) || evidence->state == HF_TCP_TIME_WAIT;
 }
 
 /* It has.  WRITING: somebody else may be. */

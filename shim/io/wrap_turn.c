@@ -83,8 +83,7 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 		return false;
 	/* A disconnected socket counts from zero again. */
 	taken = info.bytes_received - (uint64_t)waiting;
-	fin = info.state == TCP_CLOSE_WAIT || info.state == TCP_LAST_ACK || info.state == TCP_CLOSING ||
-	      info.state == TCP_CLOSE;
+	fin = hf_tcp_peer_ended(info.state) || info.state == TCP_CLOSE;
 	if (taken == wrap->rx_raw || (fin && taken == wrap->rx_raw + 1))
 		return true;
 	return taken > wrap->rx_raw && atomic_load(&wrap->phase) == HF_PHASE_ON &&

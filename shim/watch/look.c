@@ -411,7 +411,7 @@ static bool ended_before(struct hf_slot *slot, const struct hf_ruling *ruling)
 
 	if (!ruling->end || !ruling->gone || ruling->reason != HF_WHY_PATH)
 		return false;
-	return wrap != NULL ? wrap->rx.fin || wrap->rx.bye : hf_judge_peer_ended(&slot->judge);
+	return wrap != NULL ? wrap->rx.fin || wrap->rx.bye : hf_tcp_peer_ended(slot->judge.state);
 }
 
 static void look(struct hf_slot *slot, uint64_t now)

@@ -92,10 +92,8 @@ def session(lib, directory, who, broken, unread):
     ends = {"server": End(lib, directory, "server", 0)}
     ends["client"] = End(lib, directory, "client", ends["server"].port)
     forker, peer = ends[who], ends["client" if who == "server" else "server"]
-    said = []
 
     def expect(said_so, what):
-        said.append(said_so)
         if said_so != what:
             raise AssertionError("%r, not %r" % (said_so, what))
 

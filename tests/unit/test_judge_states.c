@@ -61,7 +61,7 @@ static void closed_behind_its_end(void **state)
 		ev.error_pending = true;
 		look(30000, 30000);
 		assert_dead(HF_WHY_PATH, true);
-		assert_int_equal(hf_judge_peer_ended(&judge), states[i] != HF_TCP_FIN_WAIT2);
+		assert_int_equal(hf_tcp_peer_ended(judge.state), states[i] != HF_TCP_FIN_WAIT2);
 		assert_true(ruling.gone);
 	}
 }
