@@ -262,9 +262,20 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 	return sift_fds(fds, count, &sieve);
 }
 
+/* By poll(2) where it can say the same: the kernel does not write back what is left of its time limit (measured). */
+static int ask(struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *mask, bool by_poll)
+{
+	const long ms = 1000000;
+
+	if (by_poll && mask == NULL &&
+	    (limit == NULL || (limit->tv_sec < INT32_MAX / 1000 - 1 && limit->tv_nsec % ms == 0)))
+		return hf_real.poll(fds, count, limit == NULL ? -1 : (int)(limit->tv_sec * 1000 + limit->tv_nsec / ms));
+	return hf_real.ppoll(fds, count, limit, mask);
+}
+
 /* TIMEOUT is over at UNTIL (us), which is one deadline for the whole wait, however many beats come meanwhile. */
 static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, uint64_t until,
-		   const sigset_t *mask)
+		   const sigset_t *mask, bool by_poll)
 {
 	const struct timespec slice = {0, 50000000};
 	const struct timespec *limit = timeout;
@@ -274,12 +285,12 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 		int error = errno, ready;
 		struct hf_sieve sieve = hf_sieve();
 
-		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, false)) != 0)
+		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, by_poll && mask == NULL)) != 0)
 			return ready;
 		/* Taken from a listener by the watchdog: no wait of the kernel's ends for it. */
 		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
 			limit = &slice;
-		ready = hf_real.ppoll(fds, count, limit, mask);
+		ready = ask(fds, count, limit, mask, by_poll);
 		if (ready < 0 || (ready == 0 && limit != &slice))
 			return ready;
 		if (ready > 0) {
@@ -340,7 +351,8 @@ static uint64_t undisturbed_fds(const struct pollfd *fds, nfds_t count)
 	return until;
 }
 
-static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
+			bool by_poll)
 {
 	struct hf_quiet quiet;
 	struct timespec first, left;
@@ -349,16 +361,16 @@ static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec 
 
 	until = hf_deadline(timeout);
 	if (hf_wait_confined() || until == 0)
-		return poll_on(fds, count, timeout, until, mask);
+		return poll_on(fds, count, timeout, until, mask, by_poll);
 	quiet_until = undisturbed_fds(fds, count);
 	if (undisturbed_part(quiet_until, timeout, &first) != NULL) {
 		quiet_until = quiet_until < UINT64_MAX / 1000 ? 1000 * quiet_until : UINT64_MAX;
-		ready = poll_on(fds, count, &first, until < quiet_until ? until : quiet_until, mask);
+		ready = poll_on(fds, count, &first, until < quiet_until ? until : quiet_until, mask, by_poll);
 		if (ready != 0 || hf_passed(until))
 			return ready;
 		timeout = timeout != NULL ? hf_left(until, &left) : NULL;
 	}
-	ready = poll_on(fds, count, timeout, until, hf_quiet_begin(&quiet, mask));
+	ready = poll_on(fds, count, timeout, until, hf_quiet_begin(&quiet, mask), by_poll);
 	hf_quiet_end(&quiet);
 	return ready;
 }
@@ -393,7 +405,7 @@ int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 	touch_fds(fds, count);
 	if (hf_unlikely(readable(fds, count) && any_wrapped(fds, count)))
 		return hf_wait_confined() ? poll_confined(fds, count, timeout)
-					  : poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL);
+					  : poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL, true);
 	return hf_real.poll(fds, count, timeout);
 }
 
@@ -415,7 +427,7 @@ int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, c
 	hf_real_ready();
 	touch_fds(fds, count);
 	if (hf_unlikely(readable(fds, count) && hf_sane(timeout) && any_wrapped(fds, count)))
-		return poll_wrapped(fds, count, timeout, mask);
+		return poll_wrapped(fds, count, timeout, mask, false);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }
 

@@ -60,10 +60,11 @@ struct hf_wrap {
 	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
 	uint32_t rx_scratched; /* how many it asked for there */
-	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; and
-	 * whether that was all there was. */
+	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; its
+	 * header; and whether that was all there was. */
 	uint32_t ahead;
 	bool ahead_alone;
+	uint8_t ahead_header[HF_HEADER_SIZE];
 	uint64_t ahead_at;
 
 	/* tx */

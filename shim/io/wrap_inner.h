@@ -200,6 +200,9 @@ static inline bool hf_kernels(const void *at)
 /* A write that is copied behind its header: one piece is quicker for the kernel than two (measured). */
 enum { HF_WRITE_SMALL = 2048 };
 
+/* A message that a wait sees whole, header and all, and the read behind it copies from behind its header likewise. */
+enum { HF_READ_SMALL = 1024 };
+
 /* Nor has any memory this much room: more bits than a user's address has on any machine we know. */
 static inline bool hf_endless(size_t size)
 {

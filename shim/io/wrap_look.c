@@ -77,8 +77,7 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
  */
 static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 {
-	enum { SOME = 256 }; /* a small message shows whole */
-	uint8_t room[SOME];
+	uint8_t room[HF_READ_SMALL]; /* a small message shows whole */
 	size_t due = hf_rx_overhead(&wrap->rx);
 	enum hf_frame_type type;
 	uint32_t length;
@@ -99,6 +98,7 @@ static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0) {
 		wrap->ahead = HF_HEADER_SIZE + length;
 		wrap->ahead_at = wrap->rx.received;
+		memcpy(wrap->ahead_header, room, HF_HEADER_SIZE);
 		wrap->ahead_alone = got < (long)sizeof(room) && (uint32_t)got <= wrap->ahead;
 		return 1;
 	}

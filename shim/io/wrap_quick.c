@@ -48,6 +48,32 @@ static bool as_usual(struct hf_wrap *wrap, size_t overhead, size_t got)
 	return usual;
 }
 
+/* A message that a wait has seen: small, and nothing behind it. */
+static bool seen_whole(const struct hf_wrap *wrap, size_t overhead, const void *buf)
+{
+	return overhead == HF_HEADER_SIZE && hf_wrap_alone(wrap) && hf_wrap_ahead(wrap) <= HF_READ_SMALL &&
+	       !hf_kernels(buf);
+}
+
+/*
+ * Header and program bytes of it in one piece: that is quicker for the kernel than two (measured).  The header stands
+ * in the scratch before it is taken, should this never return to say.
+ */
+static ssize_t receive_whole(struct hf_wrap *wrap, int fd, void *buf, size_t size, int flags)
+{
+	size_t message = hf_wrap_ahead(wrap) - HF_HEADER_SIZE;
+	uint8_t copy[HF_READ_SMALL];
+	ssize_t got;
+
+	memcpy(wrap->rx_scratch, wrap->ahead_header, HF_HEADER_SIZE);
+	got = hf_real.recv(fd, copy, HF_HEADER_SIZE + (size < message ? size : message), flags);
+	if (got > 0)
+		memcpy(wrap->rx_scratch, copy, got < HF_HEADER_SIZE ? (size_t)got : HF_HEADER_SIZE);
+	if (got > HF_HEADER_SIZE)
+		memcpy(buf, copy + HF_HEADER_SIZE, (size_t)got - HF_HEADER_SIZE);
+	return got;
+}
+
 ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -69,6 +95,9 @@ ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, i
 	fd = hf_number_of(slot, fd);
 	if (hf_unlikely(first.overhead == 0)) {
 		first.got = bytes = hf_real.recv(fd, buf, size, flags);
+	} else if (seen_whole(wrap, first.overhead, buf)) {
+		first.got = receive_whole(wrap, fd, buf, size, flags);
+		bytes = first.got - HF_HEADER_SIZE;
 	} else {
 		iov[0] = (struct iovec){wrap->rx_scratch, first.overhead};
 		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
