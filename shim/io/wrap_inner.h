@@ -197,6 +197,18 @@ static inline bool hf_kernels(const void *at)
 	return hf_wild(at) || (intptr_t)at < 0;
 }
 
+/* Whether the peer's direction has ended, as far as we have read. */
+static inline bool hf_wrap_at_end(const struct hf_wrap *wrap)
+{
+	return wrap->rx.fin || wrap->rx.bye || atomic_load_explicit(&wrap->ended, memory_order_relaxed) != 0;
+}
+
+/*
+ * For a read with FLAGS by ME: until frames flow.  True: they do, or what can be read meanwhile is there, and the rx
+ * turn is ours.  *RESULT, errno and *PLAIN (the call is the kernel's) say what else to return.
+ */
+bool hf_wrap_reach_read(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize_t *result, bool *plain);
+
 /* A write that is copied behind its header: one piece is quicker for the kernel than two (measured). */
 enum { HF_WRITE_SMALL = 2048 };
 

@@ -35,11 +35,6 @@ struct want {
 	struct hf_quiet mask;
 };
 
-static bool at_end(const struct hf_wrap *wrap)
-{
-	return wrap->rx.fin || wrap->rx.bye || atomic_load_explicit(&wrap->ended, memory_order_relaxed) != 0;
-}
-
 /* What a read at the end says: an error once, after what came before it (read(2)). */
 static ssize_t end_of(struct hf_wrap *wrap, size_t done)
 {
@@ -245,7 +240,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			}
 			continue;
 		}
-		if (at_end(wrap))
+		if (hf_wrap_at_end(wrap))
 			return end_of(wrap, want->done);
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
@@ -325,7 +320,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 			break;
 		/* The peer's end had come before the path went: there is no more to wait for. */
 		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
-			return at_end(wrap) ? end_of(wrap, 0) : broke(want);
+			return hf_wrap_at_end(wrap) ? end_of(wrap, 0) : broke(want);
 		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
 		if (want->limit != 0 && !wait_for_more(fd, want))
 			return -1;
@@ -336,7 +331,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 	}
 	if (hf_unlikely(hf_resume_inbox(slot) != 0))
 		return (ssize_t)hf_resume_from_inbox(slot, want->iov, want->count, 0, want->total, false);
-	if (at_end(wrap))
+	if (hf_wrap_at_end(wrap))
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
@@ -372,100 +367,6 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 			break;
 	}
 	return (ssize_t)total;
-}
-
-static bool wait_until_on(struct hf_slot *slot, int fd, uint32_t me, int flags, const struct hf_wait *wait,
-			  ssize_t *result, bool *plain)
-{
-	const struct timespec moment = {0, 1000000};
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	char byte;
-
-	for (;;) {
-		enum hf_shake shake;
-
-		if (hf_wait_in_vain(slot, wait, &fd))
-			return false;
-		/* A program that was told that it can read must not find the watchdog in its way. */
-		if (!hf_wrap_take_rx(slot, fd, me, hf_resume_broken(wrap) ? 500 : 20)) {
-			if (hf_wrap_of(slot) == NULL) {
-				*plain = true;
-				return false;
-			}
-			errno = atomic_load(&slot->fate) != 0 ? atomic_load(&slot->fate) : EAGAIN;
-			if (atomic_load(&slot->fate) != 0 || hf_nonblocking(fd, flags))
-				return false;
-			/* Another thread is reading, perhaps for ever: wait as the kernel lets a second reader wait, so
-			 * that signals, cancellation and the program's time limit work. */
-			if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 && (errno == EINTR || errno == EAGAIN))
-				return false;
-			continue;
-		}
-		if (hf_wait_in_vain(slot, wait, &fd)) {
-			hf_turn_end(&wrap->rx_turn);
-			return false;
-		}
-		if (atomic_load(&wrap->phase) == HF_PHASE_ON)
-			return true;
-		if (hf_resume_inbox(slot) != 0 || at_end(wrap))
-			return true; /* that much can be read meanwhile */
-		if (atomic_load(&wrap->phase) == HF_PHASE_BROKEN && hf_wrap_fate(slot) != 0) {
-			hf_turn_end(&wrap->rx_turn);
-			errno = hf_wrap_fate(slot);
-			return false;
-		}
-		shake = hf_wrap_shake(slot, fd, me);
-		if (shake == HF_SHAKE_ON)
-			return true;
-		hf_turn_end(&wrap->rx_turn);
-		if (shake == HF_SHAKE_PLAIN) {
-			*plain = true;
-			return false;
-		}
-		if (shake == HF_SHAKE_FAILED) {
-			errno = atomic_load(&slot->fate);
-			return false;
-		}
-		/* The program wants no more, and there is nothing yet: an end (shutdown(2)). */
-		if (shake != HF_SHAKE_BROKEN && atomic_load(&wrap->shut_read) != 0) {
-			*result = 0;
-			return false;
-		}
-		if (hf_nonblocking(fd, flags)) {
-			errno = EAGAIN;
-			return false;
-		}
-		if (shake == HF_SHAKE_BROKEN) {
-			if (!hf_resume_wait(slot, atomic_load(&wrap->receive_limit)))
-				return false;
-		} else if (shake == HF_SHAKE_AGAIN) {
-			hf_sys_nanosleep(&moment, NULL);
-		} else if (shake == HF_SHAKE_REDIAL) {
-			struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-			(void)hf_real.poll(&p, 1, 100);
-		} else if (hf_real.recv(fd, &byte, 1, MSG_PEEK) < 0 &&
-			   (errno == EINTR || errno == EAGAIN ||
-			    (!wrap->client && atomic_load(&wrap->phase) == HF_PHASE_HELLO))) {
-			/* A signal, the program's own time limit; or how it ended before it began, told but once. */
-			return false;
-		}
-	}
-}
-
-/* Until frames flow.  True: they do, and the rx turn is ours. *RESULT and *PLAIN say what else to return. */
-static bool reach_on(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize_t *result, bool *plain)
-{
-	struct hf_wait wait;
-	bool on = false;
-
-	*result = -1;
-	hf_wait_begin(slot, &wait);
-	*plain = hf_wrap_of(slot) == NULL;
-	if (!*plain)
-		on = wait_until_on(slot, fd, me, flags, &wait, result, plain);
-	hf_wait_end(slot, &wait);
-	return on;
 }
 
 /* Memory that is never a program's buffer, so that a mistake is answered with EFAULT and not with a crash. */
@@ -504,7 +405,8 @@ static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, s
 	hf_wait_begin(slot, &wait);
 	on = hf_resume_wait(slot, want->limit) && !hf_wait_in_vain(slot, &wait, &fd);
 	hf_wait_end(slot, &wait);
-	if (!on || (error = hf_wrap_fate(slot)) == 0 || (wrap != NULL && at_end(wrap)) || hf_resume_inbox(slot) != 0)
+	if (!on || (error = hf_wrap_fate(slot)) == 0 || (wrap != NULL && hf_wrap_at_end(wrap)) ||
+	    hf_resume_inbox(slot) != 0)
 		return on;
 	errno = error; /* ended, and nothing is left to be read */
 	return false;
@@ -540,7 +442,8 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 	while (hf_unlikely(want->broken)) {
 		want->broken = false;
 		hf_turn_end(&wrap->rx_turn);
-		if (!wait_broken(slot, fd, want, &result) || !reach_on(slot, fd, me, want->flags, &result, plain)) {
+		if (!wait_broken(slot, fd, want, &result) ||
+		    !hf_wrap_reach_read(slot, fd, me, want->flags, &result, plain)) {
 			if (want->quiet)
 				hf_quiet_end(&want->mask);
 			*plain = false;
@@ -574,7 +477,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 	}
 	if (atomic_load_explicit(&wrap->phase, memory_order_acquire) != HF_PHASE_ON ||
 	    !hf_wrap_take_free(slot, wrap, &wrap->rx_turn, me)) {
-		if (!reach_on(slot, fd, me, flags, &result, plain))
+		if (!hf_wrap_reach_read(slot, fd, me, flags, &result, plain))
 			return result;
 	}
 	return read_held(slot, fd, me, &want, plain);
