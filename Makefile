@@ -212,7 +212,7 @@ FUZZ_MAIN    ?= tests/fuzz/corpus_main.c
 FUZZ_LINK    ?=
 # All of the library but what makes it one, and the watchdog's thread: for fuzz_wrap.  The others are of pure parts.
 FUZZED_SRC   := $(filter-out shim/preload/boot.c shim/preload/exports.c shim/preload/special.c shim/watch/watch.c \
-		shim/watch/thread.c,$(PRELOAD_SRC)) tests/fuzz/guard_real.c tests/fuzz/no_watchdog.c
+		shim/watch/thread.c shim/watch/thread_proc.c,$(PRELOAD_SRC)) tests/fuzz/guard_real.c tests/fuzz/no_watchdog.c
 $(BUILD)/libfuzzed.a: $(FUZZED_SRC:%.c=$(BUILD)/obj/%.o)
 	rm -f $@
 	$(AR) rcs $@ $^

@@ -41,9 +41,14 @@ int hf_put_choose(int fd, uint64_t *own)
 	return 0;
 }
 
+bool hf_put_still_at(uint64_t own, int hand, struct stat *st)
+{
+	return own != 0 && hand >= 0 && hf_sys_fstat(hand, st) == 0 && hf_put_identity(hf_put_fd(own), st) == own;
+}
+
 bool hf_put_still(uint64_t own, struct stat *st)
 {
-	return own != 0 && hf_sys_fstat(hf_put_fd(own), st) == 0 && hf_put_identity(hf_put_fd(own), st) == own;
+	return hf_put_still_at(own, hf_put_fd(own), st);
 }
 
 /*

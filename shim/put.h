@@ -34,6 +34,9 @@ int hf_put_choose(int fd, uint64_t *own);
 /* Whether the descriptor in OWN is still the file it was chosen for; fills ST. */
 bool hf_put_still(uint64_t own, struct stat *st);
 
+/* The same by way of HAND (hand.h). */
+bool hf_put_still_at(uint64_t own, int hand, struct stat *st);
+
 /*
  * TEXT as a line of its own: a newline is added at the end if it has none, and in front if *TORN says that the line
  * before ended in the middle.  One system call, none that waits, no signal left behind.  MINE: FD was opened by us,

@@ -2,6 +2,7 @@
 #include "sink.h"
 
 #include "fmt.h"
+#include "hand.h"
 #include "put.h"
 #include "sys.h"
 
@@ -52,16 +53,25 @@ void hf_sink_stderr_replaced(void)
 	atomic_store(&stderr_known, true);
 }
 
+/* A line to what is the program's, and was OWN. */
+static int put_foreign(uint64_t own, _Atomic bool *torn, const char *text, size_t len)
+{
+	int hand = hf_hand_take(hf_put_fd(own)), ret = -EBADF;
+	struct stat st;
+
+	if (hf_put_still_at(own, hand, &st))
+		ret = hf_put_line(hand, &st, torn, text, len, false);
+	hf_hand_drop(hand);
+	return ret;
+}
+
 static int stderr_put(const char *text, size_t len)
 {
 	static _Atomic bool torn;
-	struct stat st;
 
 	if (!atomic_load(&stderr_known))
 		hf_sink_stderr_replaced();
-	if (!hf_put_still(atomic_load(&stderr_own), &st))
-		return -EBADF;
-	return hf_put_line(STDERR_FILENO, &st, &torn, text, len, false);
+	return put_foreign(atomic_load(&stderr_own), &torn, text, len);
 }
 
 int hf_sink_stderr(const char *line)
@@ -192,16 +202,22 @@ static int file_open(struct sink *sink)
 	return fd;
 }
 
-/* Once a second: whether the file at PATH is no longer the open one, ST. */
+/* Whether the file at PATH is no longer the open one, ST. */
+static bool moved(const struct sink *sink, const struct stat *st)
+{
+	struct stat there;
+
+	return S_ISREG(st->st_mode) && (hf_sys_fstatat(AT_FDCWD, sink->path, &there, 0) != 0 ||
+					there.st_dev != st->st_dev || there.st_ino != st->st_ino);
+}
+
+/* The same, asked once a second. */
 static bool file_rotated(struct sink *sink, const struct stat *st)
 {
 	int64_t now = now_ms(), due = atomic_load(&sink->look_at);
-	struct stat there;
 
-	if (!S_ISREG(st->st_mode) || now < due || !atomic_compare_exchange_strong(&sink->look_at, &due, now + 1000))
-		return false;
-	return hf_sys_fstatat(AT_FDCWD, sink->path, &there, 0) != 0 || there.st_dev != st->st_dev ||
-	       there.st_ino != st->st_ino;
+	return S_ISREG(st->st_mode) && now >= due && atomic_compare_exchange_strong(&sink->look_at, &due, now + 1000) &&
+	       moved(sink, st);
 }
 
 /* Lines are rare, and a descriptor kept is one the program may count, sweep or run out of. */
@@ -222,6 +238,22 @@ static int file_put_once(struct sink *sink, const struct hf_line *line)
 	return ret;
 }
 
+/* The watchdog cannot put another file behind the program's number: each line to the one that is at PATH now, if that
+ * can be opened. */
+static int file_put_by_hand(struct sink *sink, const struct hf_line *line)
+{
+	uint64_t own = atomic_load(&sink->own);
+	int hand = hf_hand_take(hf_put_fd(own)), ret;
+	struct stat st;
+
+	if (!hf_put_still_at(own, hand, &st))
+		ret = file_put_once(sink, line);
+	else if (!moved(sink, &st) || ((ret = file_put_once(sink, line)) != 0 && ret != -EIO))
+		ret = hf_put_line(hand, &st, &sink->torn, line->text, line->len, true);
+	hf_hand_drop(hand);
+	return ret;
+}
+
 static int file_put(struct sink *sink, const struct hf_line *line)
 {
 	uint64_t own = atomic_load(&sink->own);
@@ -230,6 +262,8 @@ static int file_put(struct sink *sink, const struct hf_line *line)
 
 	if (!atomic_load(&pinned))
 		return file_put_once(sink, line);
+	if (hf_hand_own())
+		return file_put_by_hand(sink, line);
 	if (!hf_put_still(own, &st)) {
 		if (now_ms() < atomic_load(&sink->retry_at))
 			return -EAGAIN;
@@ -285,12 +319,7 @@ static int syslog_put(const struct hf_line *line)
 
 static int fd_put(struct sink *sink, const struct hf_line *line)
 {
-	uint64_t own = atomic_load(&sink->own);
-	struct stat st;
-
-	if (!hf_put_still(own, &st))
-		return -EBADF;
-	return hf_put_line(hf_put_fd(own), &st, &sink->torn, line->text, line->len, false);
+	return put_foreign(atomic_load(&sink->own), &sink->torn, line->text, line->len);
 }
 
 /* Whether giving a line to SINK opens a descriptor. */

@@ -5,6 +5,7 @@
 #include "io/adopt.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/process.h"
 #include "io/resume.h"
 #include "state/arena.h"
 #include "sys.h"
@@ -283,6 +284,8 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 	} else if (flags == 0) {
 		error = close_all(first, last);
 	} else {
+		if (((unsigned)flags & CLOSE_RANGE_UNSHARE) != 0)
+			hf_tables_part();
 		if (flags == (int)CLOSE_RANGE_UNSHARE)
 			leave_range(first, last);
 		error = close_around(first, last, flags);

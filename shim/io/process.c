@@ -5,6 +5,7 @@
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
+#include "io/wrap_inner.h"
 #include "state/family.h"
 #include "sys.h"
 #include "watch/watch.h"
@@ -214,14 +215,58 @@ void hf_leaving_group(void)
 		return result_;                     \
 	} while (0)
 
+/* A thread's table may be its own from here on, and the watchdog's way leads to one only. */
+void hf_tables_part(void)
+{
+	if (hf_on() && !hf_proc_borrowed())
+		hf_watch_share();
+}
+
 int hf_unshare(int flags)
 {
+	if ((flags & CLONE_FILES) != 0)
+		hf_tables_part();
 	ALONE(unshare, (flags));
 }
 
 int hf_setns(int fd, int type)
 {
 	ALONE(setns, (fd, type));
+}
+
+/* A program that may open nothing any more: nor may the watchdog in a table of its own. */
+static void limiting(pid_t pid, int resource, const struct rlimit *limit)
+{
+	enum { FEW = 16 };
+
+	hf_real_ready();
+	if (resource == RLIMIT_NOFILE && !hf_wild(limit) && limit->rlim_cur < FEW && hf_on() && !hf_proc_borrowed() &&
+	    (pid == 0 || pid == hf_sys_getpid()))
+		hf_watch_share();
+}
+
+int hf_setrlimit(int resource, const void *limit)
+{
+	limiting(0, resource, limit);
+	return hf_real.setrlimit(resource, limit);
+}
+
+int hf_setrlimit64(int resource, const void *limit)
+{
+	limiting(0, resource, limit);
+	return hf_real.setrlimit64(resource, limit);
+}
+
+int hf_prlimit(pid_t pid, int resource, const void *limit, void *old)
+{
+	limiting(pid, resource, limit);
+	return hf_real.prlimit(pid, resource, limit, old);
+}
+
+int hf_prlimit64(pid_t pid, int resource, const void *limit, void *old)
+{
+	limiting(pid, resource, limit);
+	return hf_real.prlimit64(pid, resource, limit, old);
 }
 
 /* As ALONE; and what the sinks name may be out of the new identity's reach. */

@@ -154,6 +154,10 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		return hf_execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_execveat:
 		return hf_execveat((int)a, (const char *)b, (char *const *)c, (char *const *)d, (int)e);
+	case SYS_prlimit64:
+		return hf_prlimit64((pid_t)a, (int)b, (const void *)c, (void *)d);
+	case SYS_setrlimit:
+		return hf_setrlimit((int)a, (const void *)b);
 	case SYS_seccomp:
 		return seccomp_call(nr, a, b, c, d, e, f);
 	case SYS_prctl:
@@ -167,6 +171,9 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_setgroups:
 	case SYS_capset:
 	case SYS_unshare:
+		if (nr == SYS_unshare && (a & CLONE_FILES) != 0)
+			hf_tables_part();
+		/* fall through */
 	case SYS_setns:
 		return alone(nr, a, b, c, d, e, f);
 	case SYS_exit_group:

@@ -130,6 +130,10 @@
 	X(int, initgroups, (const char *user, gid_t group), (user, group)) \
 	X(int, chroot, (const char *path), (path)) \
 	X(int, capset, (void *header, const void *data), (header, data)) \
+	X(int, setrlimit, (int resource, const void *limit), (resource, limit)) \
+	X(int, setrlimit64, (int resource, const void *limit), (resource, limit)) \
+	X(int, prlimit, (pid_t pid, int resource, const void *limit, void *old), (pid, resource, limit, old)) \
+	X(int, prlimit64, (pid_t pid, int resource, const void *limit, void *old), (pid, resource, limit, old)) \
 	X(int, prctl, (int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d), (op, a, b, c, d)) \
 	X(long, syscall, (long nr, long a, long b, long c, long d, long e, long f), (nr, a, b, c, d, e, f))
 

@@ -1,4 +1,5 @@
 #include "state/arena.h"
+#include "hand.h"
 #include "state/clock.h"
 #include "state/fdlist.h"
 #include "fmt.h"
@@ -36,12 +37,20 @@ int hf_arena_fd(void)
 	return atomic_load_explicit(&arena_fd, memory_order_relaxed);
 }
 
-bool hf_arena_owns(int fd)
+static bool is_arena(int hand)
 {
 	struct stat st;
 
-	return fd >= 0 && fd == hf_arena_fd() && hf_sys_fstat(fd, &st) == 0 && st.st_dev == arena_dev &&
-	       st.st_ino == arena_ino;
+	return hand >= 0 && hf_sys_fstat(hand, &st) == 0 && st.st_dev == arena_dev && st.st_ino == arena_ino;
+}
+
+bool hf_arena_owns(int fd)
+{
+	int hand = fd >= 0 && fd == hf_arena_fd() ? hf_hand_take(fd) : -1;
+	bool ours = is_arena(hand);
+
+	hf_hand_drop(hand);
+	return ours;
 }
 
 /*
@@ -144,9 +153,14 @@ static void *map_head(int fd)
 
 void *hf_arena_map(uint64_t at, size_t size)
 {
-	int fd = hf_arena_fd();
-	void *room = map(hf_arena_owns(fd) ? fd : -1, at, size);
+	int hand = hf_hand_take(hf_arena_fd());
+	void *room;
 
+	/* Out of reach for now: memory of our own would be there for good, and nobody else see it. */
+	if (hf_hand_own() && hand < 0 && hand != -EBADF)
+		return NULL;
+	room = map(is_arena(hand) ? hand : -1, at, size);
+	hf_hand_drop(hand);
 	return hf_sys_failed(room) ? NULL : room;
 }
 

@@ -1,6 +1,7 @@
 /* One look at one connection, and what follows from it: see look.h. */
 #include "watch/look.h"
 #include "watch/publish.h"
+#include "hand.h"
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
@@ -28,7 +29,7 @@ void hf_look_paused(void)
 	pauses++;
 }
 
-static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct hf_evidence *evidence)
+static void first_look(struct hf_slot *slot, uint64_t now, int hand, const struct hf_evidence *evidence)
 {
 	bool connecting = atomic_load(&slot->connecting) != 0 && evidence->state == HF_TCP_SYN_SENT;
 	uint64_t since = atomic_load(&slot->start);
@@ -37,7 +38,7 @@ static void first_look(struct hf_slot *slot, uint64_t now, int fd, const struct 
 	slot->timeout = hf_runtime.policy.timeout;
 	slot->pause_seen = pauses;
 	hf_judge_init(&slot->judge, since != 0 ? since : now, connecting);
-	hf_socket_names(slot, fd);
+	hf_socket_names(slot, hand);
 }
 
 static void pause_seen(struct hf_slot *slot, uint64_t now)
@@ -47,18 +48,6 @@ static void pause_seen(struct hf_slot *slot, uint64_t now)
 	slot->pause_seen = pauses;
 	hf_judge_pause(&slot->judge, now);
 	hf_wrap_pause(slot, now);
-}
-
-static void established(struct hf_slot *slot, int fd, const struct hf_evidence *evidence)
-{
-	if (evidence->state == HF_TCP_SYN_SENT || evidence->state == HF_TCP_CLOSE)
-		return;
-	hf_unbound(slot, fd);
-	if (atomic_load(&slot->tuned) == 0) {
-		hf_socket_names(slot, fd);
-		hf_socket_tune(slot, fd);
-		hf_tell_one(slot, HF_EV_OPEN, evidence);
-	}
 }
 
 /* The number no longer leads to the socket: closed where we could not see it. */
@@ -77,7 +66,52 @@ static void lost(struct hf_slot *slot, int fd, uint64_t now)
 	hf_watch_closed(slot);
 }
 
-static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+/* It is open and cannot be had. The program's next connection brings us its table again; until then it is not seen. */
+static void out_of_reach(struct hf_slot *slot, uint64_t now)
+{
+	hf_watch_want_shared();
+	hf_tell_out_of_reach();
+	hf_watch_schedule(slot, now + BLIND_MS);
+}
+
+/*
+ * While something is told nothing of the program's is in our hand: what reports are written to may block, and a close
+ * of the program's waits for us no longer than hf_look_away() says.
+ */
+static void put_down(int *hand)
+{
+	hf_hand_drop(*hand);
+	*hand = -1;
+}
+
+/* False: it cannot be had, or is another socket by now; that is seen to. */
+static bool pick_up(struct hf_slot *slot, int fd, int *hand, uint64_t now)
+{
+	*hand = hf_hand_take(fd);
+	if (*hand >= 0 && (!hf_hand_own() || hf_same_socket(*hand, slot)))
+		return true;
+	if (*hand >= 0 || *hand == -EBADF)
+		lost(slot, fd, now);
+	else
+		out_of_reach(slot, now);
+	return false;
+}
+
+static bool established(struct hf_slot *slot, int fd, int *hand, uint64_t now, const struct hf_evidence *evidence)
+{
+	if (evidence->state == HF_TCP_SYN_SENT || evidence->state == HF_TCP_CLOSE)
+		return true;
+	hf_unbound(slot, *hand);
+	if (atomic_load(&slot->tuned) != 0)
+		return true;
+	hf_socket_names(slot, *hand);
+	hf_socket_tune(slot, *hand);
+	put_down(hand);
+	hf_tell_one(slot, HF_EV_OPEN, evidence);
+	return pick_up(slot, fd, hand, now);
+}
+
+static void end(struct hf_slot *slot, int hand, uint64_t now, const struct hf_evidence *evidence,
 		const struct hf_ruling *ruling)
 {
 	uint32_t more;
@@ -87,7 +121,7 @@ static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		hf_watch_done(slot);
 		return;
 	}
-	more = hf_socket_end(slot, fd, ruling->reason == HF_WHY_PATH, evidence, now);
+	more = hf_socket_end(slot, hand, ruling->reason == HF_WHY_PATH, evidence, now);
 	if (more != 0)
 		hf_watch_schedule(slot, now + more);
 	else
@@ -96,28 +130,38 @@ static void end(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 
 static void end_more(struct hf_slot *slot, uint64_t now)
 {
-	uint32_t more = hf_socket_end_more(slot, atomic_load(&slot->fd), now);
+	int hand = hf_hand_take(atomic_load(&slot->fd));
+	uint32_t more = hand >= 0 ? hf_socket_end_more(slot, hand, now) : hand == -EBADF ? 0 : BLIND_MS;
 
+	hf_hand_drop(hand);
 	if (more != 0)
 		hf_watch_schedule(slot, now + more);
 	else
 		hf_watch_done(slot);
 }
 
-static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
+static void act(struct hf_slot *slot, int fd, int *held, uint64_t now, const struct hf_evidence *evidence,
 		const struct hf_ruling *ruling)
 {
+	int hand;
+
+	/* What is to be ended is not let go of before it is. */
+	if (ruling->events != 0 && !ruling->end)
+		put_down(held);
 	hf_tell(slot, now, evidence, ruling);
+	if (*held < 0 && !pick_up(slot, fd, held, now))
+		return;
+	hand = *held;
 	if (slot->judge.dead && !ruling->end && !ruling->gone && !slot->resting && evidence->probes > MOST_PROBES) {
 		/* Told and left alone: the kernel's limit on unanswered probes must not end it in our place. */
-		hf_socket_restore(slot, fd);
+		hf_socket_restore(slot, hand);
 		slot->resting = true;
 	} else if (slot->resting && ruling->silent < hf_runtime.policy.timeout) {
 		slot->resting = false;
-		hf_socket_retune(slot, fd);
+		hf_socket_retune(slot, hand);
 	}
 	if (ruling->end) {
-		end(slot, fd, now, evidence, ruling);
+		end(slot, hand, now, evidence, ruling);
 		return;
 	}
 	if (ruling->gone) {
@@ -127,7 +171,7 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 			hf_watch_done(slot); /* still ours: what waits unread is frames, not the program's */
 			return;
 		}
-		hf_socket_restore(slot, fd);
+		hf_socket_restore(slot, hand);
 		/* From here on the slot may be another connection's, even one of the same number. */
 		hf_watch_done(slot);
 		if (hf_fdmap_replace(fd, entry, HF_FD_UNKNOWN))
@@ -135,10 +179,10 @@ static void act(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evid
 		return;
 	}
 	if (ruling->ask && !slot->resting) {
-		hf_socket_ask(slot, fd);
+		hf_socket_ask(slot, hand);
 	} else if (slot->asking && evidence->probes == 0) {
 		slot->asking = false;
-		hf_socket_retune(slot, fd);
+		hf_socket_retune(slot, hand);
 	}
 	hf_watch_schedule(slot, ruling->next);
 }
@@ -392,13 +436,13 @@ static bool leads_to_anything(const struct hf_ruling *ruling)
 	return ruling->events != 0 || ruling->end || ruling->gone || ruling->ask;
 }
 
-/* Whether FD is SLOT's socket, of whose quiet evidence that has not been asked. */
-static bool proved(struct hf_slot *slot, int fd, struct hf_evidence *evidence)
+/* Whether HAND is SLOT's socket, of whose quiet evidence that has not been asked. */
+static bool proved(struct hf_slot *slot, int hand, struct hf_evidence *evidence)
 {
 	if (!evidence->quiet)
 		return true;
 	evidence->quiet = false;
-	return hf_same_socket(fd, slot);
+	return hf_same_socket(hand, slot);
 }
 
 /*
@@ -414,13 +458,71 @@ static bool ended_before(struct hf_slot *slot, const struct hf_ruling *ruling)
 	return wrap != NULL ? wrap->rx.fin || wrap->rx.bye : hf_tcp_peer_ended(slot->judge.state);
 }
 
-static void look(struct hf_slot *slot, uint64_t now)
+/* FD, what the slot says, is HELD in our hand. */
+static void examine(struct hf_slot *slot, int fd, int *held, uint64_t now)
 {
 	struct hf_policy policy = hf_runtime.policy, own;
 	struct hf_evidence evidence;
 	struct hf_ruling ruling;
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	int hand = *held;
+
+	if (!hf_socket_look(slot, hand, now, &evidence) ||
+	    (slot->pause_seen != pauses && slot->looked && !proved(slot, hand, &evidence))) {
+		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(hand, slot))
+			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
+		else
+			lost(slot, fd, now);
+		return;
+	}
+	slot->tries = 0;
+	if (stand_aside(slot, now))
+		return;
+	if (atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL)
+		turned_plain(slot, now);
+	look_redialed(slot, now);
+	if (!slot->looked)
+		first_look(slot, now, hand, &evidence);
+	if (!established(slot, fd, held, now, &evidence))
+		return;
+	hand = *held;
+	pause_seen(slot, now);
+	if (slot->timeout != 0)
+		policy.timeout = slot->timeout;
+	if (atomic_load(&slot->lent) != 0)
+		policy.data_timeout = atomic_load(&slot->program_user_timeout);
+	own = hf_wrap_policy(slot, &policy);
+	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
+	if (leads_to_anything(&ruling) && !proved(slot, hand, &evidence)) {
+		lost(slot, fd, now);
+		return;
+	}
+	if (hf_wrap_of(slot) != NULL)
+		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
+	if (of_last_life(slot, wrap, &ruling)) {
+		slot->looked = false;
+		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
+		return;
+	}
+	if (resumed_instead(slot, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
+		return;
+	look_plain(slot, now, &evidence, &ruling);
+	if (hf_wrap_of(slot) == NULL)
+		ruling.next = in_company(&policy, now, ruling.next);
+	if (atomic_load(&slot->failed) != 0)
+		fail(slot, &ruling);
+	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
+		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
+	if (ended_before(slot, &ruling))
+		ruling.end = false;
+	hf_publish(slot, hand, now, &policy, &evidence, &ruling);
+	act(slot, fd, held, now, &evidence, &ruling);
+}
+
+static void look(struct hf_slot *slot, uint64_t now)
+{
 	struct hf_wrap *wrap;
-	int fd = atomic_load(&slot->fd);
+	int fd = atomic_load(&slot->fd), hand;
 
 	if (atomic_load(&slot->stage) == HF_STAGE_CLOSED)
 		return; /* just now: it is in the mail; its socket may be in its next life */
@@ -443,54 +545,14 @@ static void look(struct hf_slot *slot, uint64_t now)
 		drain(slot, now);
 		return;
 	}
-	if (!hf_socket_look(slot, fd, now, &evidence) ||
-	    (slot->pause_seen != pauses && slot->looked && !proved(slot, fd, &evidence))) {
-		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(fd, slot))
-			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
-		else
-			lost(slot, fd, now);
-		return;
-	}
-	slot->tries = 0;
-	if (stand_aside(slot, now))
-		return;
-	if (atomic_load(&slot->wrap_tried) != 0 && hf_wrap_of(slot) == NULL)
-		turned_plain(slot, now);
-	look_redialed(slot, now);
-	if (!slot->looked)
-		first_look(slot, now, fd, &evidence);
-	established(slot, fd, &evidence);
-	pause_seen(slot, now);
-	if (slot->timeout != 0)
-		policy.timeout = slot->timeout;
-	if (atomic_load(&slot->lent) != 0)
-		policy.data_timeout = atomic_load(&slot->program_user_timeout);
-	own = hf_wrap_policy(slot, &policy);
-	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
-	if (leads_to_anything(&ruling) && !proved(slot, fd, &evidence)) {
+	hand = hf_hand_take(fd);
+	if (hand >= 0)
+		examine(slot, fd, &hand, now);
+	else if (hand == -EBADF)
 		lost(slot, fd, now);
-		return;
-	}
-	if (hf_wrap_of(slot) != NULL)
-		look_wrapped(slot, fd, now, &policy, &evidence, &ruling);
-	if (of_last_life(slot, wrap, &ruling)) {
-		slot->looked = false;
-		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
-		return;
-	}
-	if (resumed_instead(slot, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
-		return;
-	look_plain(slot, now, &evidence, &ruling);
-	if (hf_wrap_of(slot) == NULL)
-		ruling.next = in_company(&policy, now, ruling.next);
-	if (atomic_load(&slot->failed) != 0)
-		fail(slot, &ruling);
-	if (ruling.gone && ruling.reason == HF_WHY_RESET && hf_wrap_both_ended(slot))
-		ruling.events &= ~(1U << HF_EV_DEAD); /* both had ended; a beat crossed the close */
-	if (ended_before(slot, &ruling))
-		ruling.end = false;
-	hf_publish(slot, fd, now, &policy, &evidence, &ruling);
-	act(slot, fd, now, &evidence, &ruling);
+	else
+		out_of_reach(slot, now);
+	hf_hand_drop(hand);
 }
 
 void hf_look(struct hf_slot *slot, uint64_t now)

@@ -32,6 +32,9 @@ enum {
 /* The next look at SLOT is due at DUE, ms. */
 void hf_watch_schedule(struct hf_slot *slot, uint64_t due);
 
+/* The thread cannot do without the program's table of descriptors (hand.h): it gets it with the next connection. */
+void hf_watch_want_shared(void);
+
 /* Nothing more to watch, though the program still has it open. */
 void hf_watch_done(struct hf_slot *slot);
 

@@ -220,11 +220,12 @@ static void set_times(struct hf_arena_view *view, uint64_t now, uint64_t next)
 	view->next_in = in < UINT32_MAX ? (uint32_t)in : UINT32_MAX;
 }
 
-void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
+void hf_publish(struct hf_slot *slot, int hand, uint64_t now, const struct hf_policy *policy,
 		const struct hf_evidence *evidence, const struct hf_ruling *ruling)
 {
 	struct hf_arena_view *view;
 	const struct hf_wrap *wrap = hf_wrap_of(slot);
+	int fd = atomic_load(&slot->fd);
 
 	if (hf_arena() == NULL)
 		return;
@@ -248,7 +249,7 @@ void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_poli
 	}
 	fill_names(view, slot, fd);
 	fill_policy(view, policy);
-	fill_kernel(view, slot, fd, evidence);
+	fill_kernel(view, slot, hand, evidence);
 	if (wrap != NULL)
 		fill_wrap(view, slot->view, wrap);
 	if (ruling->end || ruling->gone)

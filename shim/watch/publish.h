@@ -11,7 +11,7 @@
 void hf_publish_prepare(void);
 
 /* A look at SLOT is over.  FD, EVIDENCE, POLICY, RULING as in that look. */
-void hf_publish(struct hf_slot *slot, int fd, uint64_t now, const struct hf_policy *policy,
+void hf_publish(struct hf_slot *slot, int hand, uint64_t now, const struct hf_policy *policy,
 		const struct hf_evidence *evidence, const struct hf_ruling *ruling);
 
 /* An event that no look gave; GIVES_UP_AT of a broken connection, else 0. */

@@ -2,6 +2,7 @@
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
+#include "hand.h"
 #include "runtime.h"
 #include "sys.h"
 #include "watch/tcpinfo.h"
@@ -339,12 +340,14 @@ int hf_socket_grip(struct hf_slot *slot, int fd)
 	enum { HIGH = 512 }; /* out of the way of programs that expect the lowest number */
 	int copy;
 
+	if (hf_hand_own())
+		return hf_same_socket(fd, slot) ? fd : -1; /* in our hand: nobody else can put another there */
 	/* A child must not get it: it would have the connection open for as long as it lives. */
 	gripping = hf_keep_act_soon();
 	copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
 	if (copy == -EINVAL || copy == -EMFILE)
 		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (copy == -EMFILE)
+	if (copy == -EINVAL || copy == -EMFILE)
 		copy = fd;
 	if (copy >= 0 && hf_same_socket(copy, slot))
 		return copy;

@@ -1,4 +1,5 @@
 #include "watch/tell.h"
+#include "hand.h"
 #include "io/redial.h"
 #include "io/resume.h"
 #include "runtime.h"
@@ -40,7 +41,7 @@ static void fill_peer(struct hf_event *event, const struct hf_hello *peer, struc
 static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_evidence *evidence, struct words *words)
 {
 	union hf_address address;
-	int queued = 0;
+	int queued = 0, hand;
 
 	event->fd = atomic_load(&slot->fd);
 	event->conn = atomic_load(&slot->cookie);
@@ -58,8 +59,10 @@ static void fill(struct hf_event *event, struct hf_slot *slot, const struct hf_e
 	if (evidence == NULL || evidence->state == HF_TCP_SYN_SENT)
 		return;
 	event->rtt_us = evidence->rtt_us;
-	if (hf_sys_ioctl(event->fd, SIOCOUTQ, &queued) == 0)
+	hand = hf_hand_take(event->fd);
+	if (hf_sys_ioctl(hand, SIOCOUTQ, &queued) == 0)
 		event->unacked = queued;
+	hf_hand_drop(hand);
 	event->unread = evidence->unread;
 	event->sent = (int64_t)evidence->bytes_acked;
 	event->received = (int64_t)evidence->bytes_received;
@@ -214,15 +217,30 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 	hf_report(&event);
 }
 
-void hf_tell_alone(void)
+/* A config event of DETAIL, once in a process: TOLD is its epoch. */
+static void tell_once(_Atomic uint32_t *told, const char *detail)
 {
-	static _Atomic uint32_t told;
 	uint32_t epoch = atomic_load(hf_proc_epoch);
 	struct hf_event event;
 
-	if (atomic_exchange(&told, epoch) == epoch || !hf_report_wanted(HF_EV_CONFIG))
+	if (atomic_exchange(told, epoch) == epoch || !hf_report_wanted(HF_EV_CONFIG))
 		return;
 	hf_event_init(&event, HF_EV_CONFIG);
-	event.detail = "no thread or memory for the watchdog: only the kernel's keepalive watches connections here";
+	event.detail = detail;
 	hf_report(&event);
+}
+
+void hf_tell_alone(void)
+{
+	static _Atomic uint32_t told;
+
+	tell_once(&told, "no thread or memory for the watchdog: only the kernel's keepalive watches connections here");
+}
+
+void hf_tell_out_of_reach(void)
+{
+	static _Atomic uint32_t told;
+
+	tell_once(&told, "the watchdog may not look at a socket (too many open files, or a security module): "
+			 "only the kernel's keepalive watches it until the next connection is made");
 }

@@ -35,4 +35,7 @@ void hf_tell_resume(struct hf_slot *slot, enum hf_event_kind kind, enum hf_reaso
 /* There is no thread for the watchdog: told once a process. */
 void hf_tell_alone(void);
 
+/* It cannot get hold of a socket (hand.h): told once a process. */
+void hf_tell_out_of_reach(void);
+
 #endif

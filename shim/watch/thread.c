@@ -1,4 +1,5 @@
 #include "watch/thread.h"
+#include "hand.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -134,6 +135,7 @@ static int run(void *arg)
 	static const char name[] = "holdfast";
 	int (*body)(void) = (int (*)(void))arg;
 
+	hf_hand_begin((uintptr_t)room + GUARD, STACK);
 	hf_sys_prctl(PR_SET_NAME, (unsigned long)name, 0);
 	return body();
 }
@@ -163,30 +165,43 @@ void hf_thread_join(void)
 struct errand {
 	void (*fn)(void *);
 	void *arg;
+	bool only_apart, apart;
 };
 
 static int go_aside(void *arg)
 {
-	const struct errand *errand = arg;
+	struct errand *errand = arg;
 
 	/* One step: a table of our own, and of the program's descriptors no more than 0 to 2 in it (close_range(2)). */
-	(void)hf_sys3(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE);
-	errand->fn(errand->arg);
+	errand->apart = hf_sys3(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0;
+	if (errand->apart || !errand->only_apart)
+		errand->fn(errand->arg);
 	return 0;
 }
 
 void hf_thread_aside(void (*fn)(void *), void *arg)
 {
-	struct errand errand = {fn, arg};
+	struct errand errand = {.fn = fn, .arg = arg};
 
-	if (hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
+	if (hf_hand_own() || hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
 		fn(arg);
 	else
 		wait_for(&aside_word);
 }
 
+bool hf_thread_apart(void (*fn)(void *), void *arg)
+{
+	struct errand errand = {.fn = fn, .arg = arg, .only_apart = true};
+
+	if (hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
+		return false;
+	wait_for(&aside_word);
+	return errand.apart;
+}
+
 void hf_thread_forget(void)
 {
+	hf_hand_begin(0, 0);
 	__atomic_store_n(&tid_word, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&aside_word, 0, __ATOMIC_RELEASE);
 	last_tid = 0;

@@ -13,6 +13,7 @@
 #define HOLDFAST_WATCH_THREAD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Start BODY in a new thread; it ends when BODY returns, with that exit status (which is the process's, should it be
  * the last thread). 0 or -errno (EAGAIN: RLIMIT_NPROC; ENOMEM). */
@@ -28,6 +29,16 @@ void hf_thread_join(void);
  * ours must not stand there for even a microsecond.
  */
 void hf_thread_aside(void (*fn)(void *), void *arg);
+
+/* The watchdog's: the same, in such a thread or not at all.  False: not at all. */
+bool hf_thread_apart(void (*fn)(void *), void *arg);
+
+/* The watchdog's: for how long, ms, this thread has waited for a processor in its life; UINT64_MAX: not to be known. */
+uint64_t hf_thread_queued_ms(void);
+
+/* The watchdog's, when the program's first thread is gone: whether all others are, too.  *STATUS: what the first one
+ * ended with. */
+bool hf_thread_last(int *status);
 
 /* In a forked child: the parent's thread did not come along. */
 void hf_thread_forget(void);

@@ -1,6 +1,6 @@
 #include "watch/watch.h"
 #include "core/pause.h"
-#include "fmt.h"
+#include "hand.h"
 #include "io/adopt.h"
 #include "io/bound.h"
 #include "io/keep.h"
@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <string.h>
 #include <sys/uio.h>
 
 /*
@@ -31,12 +30,14 @@
  */
 enum {
 	GRACE_MS = 250,
+	PART_MS = 30,           /* so soon after its first connection the thread parts with the program's table */
 	LINGER_MS = 10000,      /* with nothing to watch for so long the thread ends */
 	LEADER_CHECK_MS = 2000, /* how often to see whether the program's own threads are gone, if awake */
 	REST_MS = 10000,        /* the longest sleep, for that check */
 };
 
 enum { OFF, STARTING, RUNNING };
+enum { APART, BEING_SHARED, SHARED };
 
 static struct {
 	_Atomic uint32_t state;
@@ -47,11 +48,14 @@ static struct {
 	_Atomic uint32_t dozing;   /* it sleeps longer than the grace: new mail must ring */
 	_Atomic uint32_t awake;    /* the epoch, while it is at its connections; 0 while it sleeps */
 	struct hf_slot_stack mail; /* new, closed and poked slots */
+	/* The thread must have the program's table of descriptors (hand.h); it would have to. */
+	_Atomic uint32_t shared, want_shared;
 
 	/* The thread's own. */
 	struct hf_wheel wheel;
-	bool wheel_made;
-	uint32_t watched;
+	bool wheel_made, parted; /* parted: or there is no parting (hand.h) */
+	uint64_t part_at;        /* ms; 0: not yet */
+	_Atomic uint32_t watched;
 	struct hf_pause pause;
 	uint64_t idle_since, leader_check;
 	int status; /* of the program's first thread, if we are the last */
@@ -127,8 +131,43 @@ static void mail(struct hf_slot *slot)
 		hf_slot_push(&watch.mail, slot);
 }
 
+void hf_watch_share(void)
+{
+	enum { TRIES = 20000 };
+	const struct timespec moment = {0, 50000};
+	uint32_t was = APART;
+
+	if (atomic_compare_exchange_strong(&watch.shared, &was, BEING_SHARED)) {
+		if (atomic_load(&watch.state) != OFF) {
+			hf_watch_suspend();
+			hf_watch_resume();
+		}
+		atomic_store(&watch.shared, SHARED);
+	}
+	/* By another thread, or by what a signal has interrupted. */
+	for (int i = 0; i < TRIES && was == BEING_SHARED && atomic_load(&watch.shared) == BEING_SHARED; i++)
+		hf_sys_nanosleep(&moment, NULL);
+}
+
+void hf_watch_want_shared(void)
+{
+	atomic_store(&watch.want_shared, 1);
+}
+
+/* What has to be opened, closed or replaced needs the program's table; and of very many the two calls more that each
+ * look takes are worth more than what they spare the program. */
+static bool wants_shared(struct hf_slot *slot)
+{
+	enum { MANY = 4000 };
+
+	return hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL || atomic_load(&watch.want_shared) != 0 ||
+	       atomic_load_explicit(&watch.watched, memory_order_relaxed) > MANY;
+}
+
 void hf_watch_give(struct hf_slot *slot)
 {
+	if (atomic_load_explicit(&watch.shared, memory_order_acquire) != SHARED && hf_unlikely(wants_shared(slot)))
+		hf_watch_share();
 	atomic_store(&slot->stage, HF_STAGE_NEW);
 	mail(slot);
 	if (atomic_load(&watch.state) == OFF)
@@ -139,6 +178,7 @@ void hf_watch_give(struct hf_slot *slot)
 
 bool hf_watch_able(void)
 {
+	hf_watch_share(); /* for a wrapped connection: before the thread is there rather than after */
 	if (atomic_load(&watch.state) == OFF)
 		start(NULL);
 	return atomic_load(&watch.state) != OFF || atomic_load(&watch.stop) != 0;
@@ -202,6 +242,8 @@ void hf_watch_forked(void)
 	atomic_store(&watch.dozing, 0);
 	atomic_store(&watch.stop, 0);
 	atomic_store(&watch.restart, 0);
+	if (atomic_load(&watch.shared) == BEING_SHARED)
+		atomic_store(&watch.shared, SHARED); /* whoever was at it has not come along */
 	watch.wheel_made = false;
 	watch.watched = 0;
 	atomic_store(&watch.state, OFF);
@@ -211,7 +253,12 @@ void hf_watch_suspend(void)
 {
 	enum { TRIES = 20000 };
 	const struct timespec moment = {0, 50000};
+	bool fresh;
 
+	/* In a child that clone(2) has made there is none to wait for, and nobody has said so yet. */
+	(void)hf_proc_enter(&fresh);
+	if (fresh)
+		hf_watch_forked();
 	atomic_fetch_add(&watch.stop, 1);
 	/* Not for ever: it may be the start this very thread was at when a signal came. */
 	for (int i = 0; i < TRIES && atomic_load(&watch.state) == STARTING; i++)
@@ -272,6 +319,24 @@ void hf_watch_schedule(struct hf_slot *slot, uint64_t due)
 	hf_wheel_insert(&watch.wheel, &slot->node, due);
 }
 
+/* Parting with the program's table of descriptors.  Not at once: a process that is gone by then was not worth the
+ * trouble. */
+static void part_soon(uint64_t now)
+{
+	if (!watch.parted && watch.part_at == 0)
+		watch.part_at = now + PART_MS;
+}
+
+static void part(uint64_t now)
+{
+	if (watch.parted || watch.part_at == 0 || now < watch.part_at)
+		return;
+	watch.part_at = 0;
+	watch.parted = true; /* or what is in the way will stay there */
+	if (atomic_load(&watch.shared) == APART)
+		(void)hf_hand_part(hf_thread_apart);
+}
+
 static void unwatch(struct hf_slot *slot)
 {
 	if (hf_wheel_queued(&slot->node))
@@ -319,6 +384,7 @@ static void read_mail(uint64_t now)
 		atomic_store(&slot->mailed, 0);
 		if (atomic_compare_exchange_strong(&slot->stage, &stage, HF_STAGE_WATCHED)) {
 			watch.watched++;
+			part_soon(now);
 			slot->counted = true;
 			slot->node = (struct hf_wheel_node){0};
 			slot->looked = slot->asking = slot->resting = slot->turned_plain = false;
@@ -340,84 +406,19 @@ static void read_mail(uint64_t now)
 	}
 }
 
-/* Of /proc/self/task/TID/schedstat (proc(5)), the second field: how long a thread has waited for a processor. */
-struct queued {
-	int tid;
-	uint64_t ms;
-};
-
-static void read_queued(void *arg)
-{
-	struct queued *queued = arg;
-	char path[64], text[64] = "";
-	struct hf_fmt fmt;
-	uint64_t ns = 0;
-	long got = 0, i = 0;
-	int fd;
-
-	hf_fmt_init(&fmt, path, sizeof(path), 0);
-	hf_fmt_str(&fmt, "/proc/self/task/");
-	hf_fmt_i64(&fmt, queued->tid);
-	hf_fmt_str(&fmt, "/schedstat");
-	hf_fmt_boundary(&fmt);
-	hf_fmt_end(&fmt, "");
-	fd = hf_sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd >= 0) {
-		got = hf_sys_read(fd, text, sizeof(text));
-		hf_sys_close(fd);
-	}
-	while (i < got && text[i] != ' ')
-		i++;
-	for (i++; i < got && text[i] >= '0' && text[i] <= '9'; i++)
-		ns = ns * 10 + (uint64_t)(text[i] - '0');
-	queued->ms = ns != 0 ? ns / 1000000 : UINT64_MAX;
-}
-
 /* Stopped (SIGSTOP) or suspended: nobody looked at the evidence and nobody put a question.  Returns the time. */
 static uint64_t notice_pause(uint64_t due, uint64_t now)
 {
-	struct queued queued = {.tid = hf_sys_gettid()};
 	uint64_t before = hf_clock_ms(CLOCK_MONOTONIC), boot = hf_clock_ms(CLOCK_BOOTTIME);
 	bool paused = hf_pause_suspended(&watch.pause, before, boot, hf_clock_ms(CLOCK_MONOTONIC));
 
 	if (hf_pause_late(&watch.pause, due, now, hf_runtime.policy.interval)) {
-		hf_thread_aside(read_queued, &queued);
-		paused = hf_pause_stopped(&watch.pause, queued.ms) || paused;
+		paused = hf_pause_stopped(&watch.pause, hf_thread_queued_ms()) || paused;
 		now = hf_clock_ms(CLOCK_MONOTONIC);
 	}
 	if (paused)
 		hf_look_paused();
 	return now;
-}
-
-struct count {
-	int tid; /* of the watchdog */
-	bool alone;
-	int status; /* the leader's exit status */
-};
-
-/* Of /proc/self/stat (proc(5)): num_threads, the 20th field, and exit_code, the last. comm may hold anything, so
- * count from its end. */
-
-static void count_threads(void *arg)
-{
-	struct count *count = arg;
-	char text[512], *p, *last;
-	int fd = hf_sys_openat(AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
-	long got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
-
-	if (fd >= 0)
-		hf_sys_close(fd);
-	text[got > 0 ? got : 0] = '\0';
-	last = strrchr(text, ' ');
-	p = strrchr(text, ')');
-	for (int field = 2; field < 20 && p != NULL; field++)
-		p = strchr(p + 1, ' ');
-	/* The leader and the watchdog; and the thread that counts, if it was sent aside. */
-	count->status = 0;
-	for (const char *digit = last != NULL ? last + 1 : ""; *digit >= '0' && *digit <= '9'; digit++)
-		count->status = count->status * 10 + (*digit - '0');
-	count->alone = p != NULL && strncmp(p, hf_sys_gettid() == count->tid ? " 2 " : " 3 ", 3) == 0;
 }
 
 /* Whether the program's first thread is gone and only we are left: a program whose last thread leaves by the bare
@@ -426,7 +427,6 @@ static bool alone(uint64_t now)
 {
 	char byte, mine = 0;
 	struct iovec to = {&byte, 1}, from = {&mine, 1};
-	struct count count = {.tid = hf_sys_gettid()};
 
 	if (now < watch.leader_check + LEADER_CHECK_MS)
 		return false;
@@ -434,9 +434,7 @@ static bool alone(uint64_t now)
 	/* A thread that has exited has no memory any more: no process of that number, says process_vm_readv(2). */
 	if (hf_sys6(SYS_process_vm_readv, hf_sys_getpid(), (long)&to, 1, (long)&from, 1, 0) != -ESRCH)
 		return false;
-	hf_thread_aside(count_threads, &count);
-	watch.status = count.status >> 8; /* as wait(2) gives it */
-	return count.alone;
+	return hf_thread_last(&watch.status);
 }
 
 /* Sleep until the next look is due or somebody rings. Returns when it was to wake. */
@@ -449,6 +447,8 @@ static uint64_t rest(uint64_t now)
 	atomic_store(&watch.rung_at, 0);
 	heard = __atomic_load_n(&watch.ring, __ATOMIC_ACQUIRE);
 	until = due != UINT64_MAX ? due : watch.idle_since + LINGER_MS;
+	if (watch.part_at != 0 && until > watch.part_at)
+		until = watch.part_at;
 	if (until <= now)
 		return now;
 	if (until > now + REST_MS)
@@ -499,6 +499,8 @@ static int watch_on(void)
 		watch.watched = 0;
 	}
 	watch.idle_since = watch.leader_check = now;
+	watch.parted = false;
+	watch.part_at = 0;
 	atomic_store(&watch.awake, atomic_load(hf_proc_epoch));
 	hf_pause_init(&watch.pause, now, hf_clock_ms(CLOCK_BOOTTIME), hf_clock_ms(CLOCK_MONOTONIC));
 	for (;;) {
@@ -506,6 +508,7 @@ static int watch_on(void)
 
 		now = notice_pause(due, now);
 		read_mail(now);
+		part(now);
 		if (hf_unlikely(hf_resume_mail_expected()) && hf_keep_act()) {
 			hf_resume_read_mail();
 			hf_keep_acted();

@@ -34,6 +34,10 @@ void hf_watch_forked(void);
 void hf_watch_suspend(void);
 void hf_watch_resume(void);
 
+/* The thread must have the program's table of descriptors from here on (hand.h): before the program gives up what it
+ * would need to do without. */
+void hf_watch_share(void);
+
 /* At exit, which ends the thread in mid-sentence: let it finish what it is at, a second at most. */
 void hf_watch_finish(void);
 

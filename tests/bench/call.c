@@ -2,7 +2,7 @@
  * What one call costs, in ns (median over batches of BATCH calls).  BENCH_MS says for how long.
  * usage: call NAME [PROCESS], PROCESS being
  *   bare      no connection, and so no watchdog yet (the default; not for calls on a connection)
- *   watched   with a connection, and so with the watchdog: a second thread
+ *   watched   with a connection, and so with the watchdog: a second thread, with a table of descriptors of its own
  *   threaded  the same with an idle thread of its own besides: what remains is the hooks' part of the cost, for with
  *             two threads the kernel counts references to the file in each call, whoever the second one is
  *

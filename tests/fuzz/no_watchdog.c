@@ -37,6 +37,14 @@ void hf_watch_resume(void)
 {
 }
 
+void hf_watch_share(void)
+{
+}
+
+void hf_watch_want_shared(void)
+{
+}
+
 void hf_watch_finish(void)
 {
 }
