@@ -129,12 +129,13 @@ struct trial {
 	int result;
 };
 
-/* "Seccomp:\t0" in /proc/self/status (proc(5)): with a filter a call that nobody has foreseen may be the last one. */
+/* "Seccomp:\t0" in /proc/thread-self/status (proc(5)): with a filter a call that nobody has foreseen may be the last
+ * one. */
 static bool unfiltered(void)
 {
 	static const char name[] = "\nSeccomp:\t0\n";
 	char text[4096];
-	int fd = hf_sys_openat(AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+	int fd = hf_sys_openat(AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC, 0);
 	long got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
 
 	if (fd >= 0)
