@@ -1,6 +1,7 @@
 #include "hand.h"
 
 #include "state/fdlist.h"
+#include "state/proc.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/uio.h>
 
 enum { ONE_THREAD = O_EXCL }; /* PIDFD_THREAD (pidfd_open(2)) */
 
@@ -50,26 +50,12 @@ static int get(int pidfd, int fd)
 	return (int)hf_sys3(SYS_pidfd_getfd, pidfd, fd, 0);
 }
 
-/* A byte of a thread's memory, which is ours: a thread that has ended has none, says -ESRCH. */
-static long ask_for_memory(int tid)
-{
-	char byte, mine = 0;
-	struct iovec to = {&byte, 1}, from = {&mine, 1};
-
-	return hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0);
-}
-
-static bool gone(int tid)
-{
-	return ask_for_memory(tid) == -ESRCH;
-}
-
 /* A pidfd of thread TID that is the program's, still. */
 static int open_thread(int tid)
 {
 	int pid = hf_sys_getpid(), fd = open_pidfd(tid, tid == pid ? 0 : ONE_THREAD);
 
-	if (fd >= 0 && (gone(tid) || hf_sys_tgkill(pid, tid, 0) != 0)) {
+	if (fd >= 0 && (hf_proc_task_gone(tid) || hf_sys_tgkill(pid, tid, 0) != 0)) {
 		hf_sys_close(fd);
 		fd = -ESRCH;
 	}
@@ -88,8 +74,6 @@ static void try_thread(int tid, void *arg)
 /* A way to the program's table: its first thread, as long as that lives. */
 static bool open_way(void)
 {
-	if (way >= 0)
-		hf_sys_close(way);
 	holder = hf_sys_getpid();
 	way = open_thread(holder);
 	if (way < 0)
@@ -100,7 +84,7 @@ static bool open_way(void)
 int hf_hand_take(int fd)
 {
 	enum { TRIES = 8 }; /* threads may come and go */
-	int got = -ESRCH;
+	int got;
 
 	if (!hf_hand_own() || fd < 0)
 		return fd;
@@ -108,13 +92,13 @@ int hf_hand_take(int fd)
 		if (way < 0 && !open_way())
 			continue;
 		got = get(way, fd);
-		if (got != -ESRCH && (got != -EBADF || !gone(holder)))
+		if (got != -ESRCH && (got != -EBADF || !hf_proc_task_gone(holder)))
 			return got;
-		got = -ESRCH; /* of a thread that has ended: nothing is known */
-		if (!open_way())
-			way = -1;
+		/* Of a thread that has ended: nothing is known. */
+		hf_sys_close(way);
+		way = -1;
 	}
-	return got;
+	return -ESRCH;
 }
 
 void hf_hand_drop(int hand)
@@ -124,10 +108,6 @@ void hf_hand_drop(int hand)
 }
 
 /* Parting */
-
-struct trial {
-	int result;
-};
 
 /* "Seccomp:\t0" in /proc/thread-self/status (proc(5)): with a filter a call that nobody has foreseen may be the last
  * one. */
@@ -150,21 +130,20 @@ static bool unfiltered(void)
  */
 static void try_it(void *arg)
 {
-	struct trial *trial = arg;
+	bool *may = arg;
 	int pid = hf_sys_getpid(), pidfd;
 
-	if (!unfiltered() || ask_for_memory(pid) != 1 || open_pidfd(hf_sys_gettid(), ONE_THREAD) < 0)
+	if (!unfiltered() || hf_proc_ask_memory(pid) != 1 || open_pidfd(hf_sys_gettid(), ONE_THREAD) < 0)
 		return;
 	pidfd = open_pidfd(pid, 0);
-	if (pidfd >= 0 && get(pidfd, INT_MAX) == -EBADF)
-		trial->result = 0;
+	*may = pidfd >= 0 && get(pidfd, INT_MAX) == -EBADF;
 }
 
 bool hf_hand_part(bool (*aside)(void (*fn)(void *), void *arg))
 {
-	struct trial trial = {-EPERM};
+	bool may = false;
 
-	if (!aside(try_it, &trial) || trial.result != 0)
+	if (!aside(try_it, &may) || !may)
 		return false;
 	/* One step: a table of our own, and nothing of the program's in it (close_range(2)). */
 	if (hf_sys3(SYS_close_range, 0, UINT_MAX, CLOSE_RANGE_UNSHARE) != 0)

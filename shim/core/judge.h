@@ -29,13 +29,13 @@ enum hf_tcp_state {
 	HF_TCP_CLOSING,
 };
 
-/* Which of the program's calls moved bytes last, as far as the library saw it. */
 /* Whether the peer's FIN has come to a connection in that state, and it is not over. */
 static inline bool hf_tcp_peer_ended(int state)
 {
 	return state == HF_TCP_CLOSE_WAIT || state == HF_TCP_LAST_ACK || state == HF_TCP_CLOSING;
 }
 
+/* Which of the program's calls moved bytes last, as far as the library saw it. */
 enum hf_last_call { HF_LAST_UNKNOWN, HF_LAST_READ, HF_LAST_WRITE };
 
 /* One look at a connection: TCP_INFO (tcpi_ names), SIOCINQ, and what the hooks saw. */

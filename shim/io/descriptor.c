@@ -285,7 +285,7 @@ int hf_close_range(unsigned first, unsigned last, int flags)
 		error = close_all(first, last);
 	} else {
 		if (((unsigned)flags & CLOSE_RANGE_UNSHARE) != 0)
-			hf_tables_part();
+			hf_share_table();
 		if (flags == (int)CLOSE_RANGE_UNSHARE)
 			leave_range(first, last);
 		error = close_around(first, last, flags);

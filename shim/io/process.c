@@ -215,8 +215,7 @@ void hf_leaving_group(void)
 		return result_;                     \
 	} while (0)
 
-/* A thread's table may be its own from here on, and the watchdog's way leads to one only. */
-void hf_tables_part(void)
+void hf_share_table(void)
 {
 	if (hf_on() && !hf_proc_borrowed())
 		hf_watch_share();
@@ -225,7 +224,7 @@ void hf_tables_part(void)
 int hf_unshare(int flags)
 {
 	if ((flags & CLONE_FILES) != 0)
-		hf_tables_part();
+		hf_share_table();
 	ALONE(unshare, (flags));
 }
 
@@ -240,9 +239,9 @@ static void limiting(pid_t pid, int resource, const struct rlimit *limit)
 	enum { FEW = 16 };
 
 	hf_real_ready();
-	if (resource == RLIMIT_NOFILE && !hf_wild(limit) && limit->rlim_cur < FEW && hf_on() && !hf_proc_borrowed() &&
+	if (resource == RLIMIT_NOFILE && !hf_wild(limit) && limit->rlim_cur < FEW &&
 	    (pid == 0 || pid == hf_sys_getpid()))
-		hf_watch_share();
+		hf_share_table();
 }
 
 int hf_setrlimit(int resource, const void *limit)

@@ -18,7 +18,8 @@ void hf_leaving_group(void);
 /* fork(2) or clone(2) without CLONE_VM as a bare system call. */
 long hf_raw_fork(long nr, long a, long b, long c, long d, long e, long f);
 
-/* A thread is about to get a table of descriptors of its own (unshare(2), close_range(2)). */
-void hf_tables_part(void);
+/* The watchdog cannot do without the program's table of descriptors any longer (hand.h): a thread is about to get one
+ * of its own, and the watchdog's way leads to one only; or nothing more may be opened. */
+void hf_share_table(void);
 
 #endif

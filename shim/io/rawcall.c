@@ -158,6 +158,8 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		return hf_prlimit64((pid_t)a, (int)b, (const void *)c, (void *)d);
 	case SYS_setrlimit:
 		return hf_setrlimit((int)a, (const void *)b);
+	case SYS_unshare:
+		return hf_unshare((int)a);
 	case SYS_seccomp:
 		return seccomp_call(nr, a, b, c, d, e, f);
 	case SYS_prctl:
@@ -170,10 +172,6 @@ long hf_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_setresgid:
 	case SYS_setgroups:
 	case SYS_capset:
-	case SYS_unshare:
-		if (nr == SYS_unshare && (a & CLONE_FILES) != 0)
-			hf_tables_part();
-		/* fall through */
 	case SYS_setns:
 		return alone(nr, a, b, c, d, e, f);
 	case SYS_exit_group:

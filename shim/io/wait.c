@@ -240,12 +240,23 @@ static bool known_ready(const struct pollfd *fds, nfds_t count)
 	return false;
 }
 
+/* By poll(2) where it can say the same: the kernel does not write back what is left of its time limit (measured). */
+static int ask(struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *mask, bool by_poll)
+{
+	const long ms = 1000000;
+
+	if (by_poll && mask == NULL &&
+	    (limit == NULL || (limit->tv_sec < INT32_MAX / 1000 - 1 && limit->tv_nsec % ms == 0)))
+		return hf_real.poll(fds, count, limit == NULL ? -1 : (int)(limit->tv_sec * 1000 + limit->tv_nsec / ms));
+	return hf_real.ppoll(fds, count, limit, mask);
+}
+
 /* The kernel's own answer for now, and ours added. */
 static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bool by_poll)
 {
 	const struct timespec now = {0, 0};
 	struct hf_sieve sieve = hf_sieve();
-	int ready = by_poll ? hf_real.poll(fds, count, 0) : hf_real.ppoll(fds, count, &now, mask);
+	int ready = ask(fds, count, &now, mask, by_poll);
 
 	if (ready < 0)
 		return ready;
@@ -262,17 +273,6 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 	return sift_fds(fds, count, &sieve);
 }
 
-/* By poll(2) where it can say the same: the kernel does not write back what is left of its time limit (measured). */
-static int ask(struct pollfd *fds, nfds_t count, const struct timespec *limit, const sigset_t *mask, bool by_poll)
-{
-	const long ms = 1000000;
-
-	if (by_poll && mask == NULL &&
-	    (limit == NULL || (limit->tv_sec < INT32_MAX / 1000 - 1 && limit->tv_nsec % ms == 0)))
-		return hf_real.poll(fds, count, limit == NULL ? -1 : (int)(limit->tv_sec * 1000 + limit->tv_nsec / ms));
-	return hf_real.ppoll(fds, count, limit, mask);
-}
-
 /* TIMEOUT is over at UNTIL (us), which is one deadline for the whole wait, however many beats come meanwhile. */
 static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, uint64_t until,
 		   const sigset_t *mask, bool by_poll)
@@ -285,7 +285,7 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 		int error = errno, ready;
 		struct hf_sieve sieve = hf_sieve();
 
-		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, by_poll && mask == NULL)) != 0)
+		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, by_poll)) != 0)
 			return ready;
 		/* Taken from a listener by the watchdog: no wait of the kernel's ends for it. */
 		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))

@@ -1,10 +1,10 @@
 #include "state/family.h"
+#include "state/proc.h"
 #include "state/arena.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 enum { INDEX_MASK = (1 << HF_ARENA_INDEX_BITS) - 1, HANDLE_MASK = 0x7fffffff };
 _Static_assert((HANDLE_MASK & HF_HOLDER_LEAVING) == 0, "that bit says more of a holder");
@@ -27,15 +27,10 @@ static uint64_t pid_ns(void)
 	return hf_sys_fstatat(AT_FDCWD, "/proc/self/ns/pid", &st, 0) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-/* A task without memory has exited: process_vm_readv(2) knows none of that number, before it asks for permission. */
+/* In a sandbox: as far as can be told, it lives. */
 static bool task_gone(int tid)
 {
-	char byte, mine = 0;
-	struct iovec to = {&byte, 1}, from = {&mine, 1};
-
-	/* In a sandbox: as far as can be told, it lives. */
-	return !atomic_load(&hf_sys_confined) &&
-	       hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0) == -ESRCH;
+	return !atomic_load(&hf_sys_confined) && hf_proc_task_gone(tid);
 }
 
 /*

@@ -2,6 +2,7 @@
 #include "sys.h"
 
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 enum { PAGE = 4096 };
 
@@ -77,4 +78,12 @@ uint32_t hf_proc_spawns(void)
 void hf_proc_count_spawn(void)
 {
 	atomic_fetch_add_explicit(&spawns, 1, memory_order_relaxed);
+}
+
+long hf_proc_ask_memory(int tid)
+{
+	char byte, mine = 0;
+	struct iovec to = {&byte, 1}, from = {&mine, 1};
+
+	return hf_sys6(SYS_process_vm_readv, tid, (long)&to, 1, (long)&from, 1, 0);
 }

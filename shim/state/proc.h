@@ -9,6 +9,7 @@
 #ifndef HOLDFAST_STATE_PROC_H
 #define HOLDFAST_STATE_PROC_H
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +22,15 @@ bool hf_proc_init(void);
 
 /* This process's epoch.  On the first call in a forked child a new one is taken and *FORKED set. */
 uint32_t hf_proc_enter(bool *forked);
+
+/* What process_vm_readv(2) says to a byte of task TID's memory: 1, or -errno.  A task that has exited has none: -ESRCH,
+ * before it asks for permission. */
+long hf_proc_ask_memory(int tid);
+
+static inline bool hf_proc_task_gone(int tid)
+{
+	return hf_proc_ask_memory(tid) == -ESRCH;
+}
 
 /* How often this process has started a program or a child that may hold its descriptors and does not tell us of it at
  * once (posix_spawn(3), vfork(2), system(3)), as far as our wrappers saw. */

@@ -74,6 +74,15 @@ static void out_of_reach(struct hf_slot *slot, uint64_t now)
 	hf_watch_schedule(slot, now + BLIND_MS);
 }
 
+/* What hf_hand_take() said of FD, where that is not SLOT's socket. */
+static void not_had(struct hf_slot *slot, int fd, int hand, uint64_t now)
+{
+	if (hand >= 0 || hand == -EBADF)
+		lost(slot, fd, now);
+	else
+		out_of_reach(slot, now);
+}
+
 /*
  * While something is told nothing of the program's is in our hand: what reports are written to may block, and a close
  * of the program's waits for us no longer than hf_look_away() says.
@@ -90,10 +99,7 @@ static bool pick_up(struct hf_slot *slot, int fd, int *hand, uint64_t now)
 	*hand = hf_hand_take(fd);
 	if (*hand >= 0 && (!hf_hand_own() || hf_same_socket(*hand, slot)))
 		return true;
-	if (*hand >= 0 || *hand == -EBADF)
-		lost(slot, fd, now);
-	else
-		out_of_reach(slot, now);
+	not_had(slot, fd, *hand, now);
 	return false;
 }
 
@@ -548,10 +554,8 @@ static void look(struct hf_slot *slot, uint64_t now)
 	hand = hf_hand_take(fd);
 	if (hand >= 0)
 		examine(slot, fd, &hand, now);
-	else if (hand == -EBADF)
-		lost(slot, fd, now);
 	else
-		out_of_reach(slot, now);
+		not_had(slot, fd, hand, now);
 	hf_hand_drop(hand);
 }
 

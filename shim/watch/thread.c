@@ -179,24 +179,27 @@ static int go_aside(void *arg)
 	return 0;
 }
 
+static bool send_aside(struct errand *errand)
+{
+	if (hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, errand) < 0)
+		return false;
+	wait_for(&aside_word);
+	return true;
+}
+
 void hf_thread_aside(void (*fn)(void *), void *arg)
 {
 	struct errand errand = {.fn = fn, .arg = arg};
 
-	if (hf_hand_own() || hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
+	if (hf_hand_own() || !send_aside(&errand))
 		fn(arg);
-	else
-		wait_for(&aside_word);
 }
 
 bool hf_thread_apart(void (*fn)(void *), void *arg)
 {
 	struct errand errand = {.fn = fn, .arg = arg, .only_apart = true};
 
-	if (hf_sys_gettid() != last_tid || spawn(&aside_room, &aside_word, go_aside, &errand) < 0)
-		return false;
-	wait_for(&aside_word);
-	return errand.apart;
+	return send_aside(&errand) && errand.apart;
 }
 
 void hf_thread_forget(void)

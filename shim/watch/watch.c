@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sys/uio.h>
 
 /*
  * A connection is first looked at when it has lived this long: one that comes and goes sooner costs its hooks a few
@@ -178,9 +177,10 @@ void hf_watch_give(struct hf_slot *slot)
 
 bool hf_watch_able(void)
 {
-	hf_watch_share(); /* for a wrapped connection: before the thread is there rather than after */
-	if (atomic_load(&watch.state) == OFF)
+	if (atomic_load(&watch.state) == OFF) {
+		hf_watch_share(); /* for a wrapped connection: before the thread is there rather than after */
 		start(NULL);
+	}
 	return atomic_load(&watch.state) != OFF || atomic_load(&watch.stop) != 0;
 }
 
@@ -425,16 +425,10 @@ static uint64_t notice_pause(uint64_t due, uint64_t now)
  * exit system call would otherwise never end. */
 static bool alone(uint64_t now)
 {
-	char byte, mine = 0;
-	struct iovec to = {&byte, 1}, from = {&mine, 1};
-
 	if (now < watch.leader_check + LEADER_CHECK_MS)
 		return false;
 	watch.leader_check = now;
-	/* A thread that has exited has no memory any more: no process of that number, says process_vm_readv(2). */
-	if (hf_sys6(SYS_process_vm_readv, hf_sys_getpid(), (long)&to, 1, (long)&from, 1, 0) != -ESRCH)
-		return false;
-	return hf_thread_last(&watch.status);
+	return hf_proc_task_gone(hf_sys_getpid()) && hf_thread_last(&watch.status);
 }
 
 /* Sleep until the next look is due or somebody rings. Returns when it was to wake. */
