@@ -27,6 +27,17 @@ void hf_header_make(uint8_t out[HF_HEADER_SIZE], enum hf_frame_type type, uint32
 /* Whether the eight bytes are a header this version may receive; TYPE and LENGTH are set if so. */
 bool hf_header_read(const uint8_t in[HF_HEADER_SIZE], enum hf_frame_type *type, uint32_t *length);
 
+/* The same of the usual ones, those of program bytes: how many; 0: it is another, or none. */
+static inline uint32_t hf_header_data(const uint8_t in[HF_HEADER_SIZE])
+{
+	uint32_t length = hf_get32(in + HF_HEADER_LENGTH);
+
+	return in[HF_HEADER_TYPE] == HF_FRAME_DATA && length <= HF_DATA_MOST &&
+			       hf_get16(in + HF_HEADER_CHECK) == hf_header_check(in)
+		       ? length
+		       : 0;
+}
+
 struct hf_beat {
 	uint64_t seq, time_us, echo_us, held_us, received;
 	uint32_t unread, unread_ms, state;
@@ -115,11 +126,10 @@ static inline size_t hf_rx_open(const struct hf_rx *rx)
  */
 static inline bool hf_rx_one(struct hf_rx *rx, const uint8_t header[HF_HEADER_SIZE], size_t n)
 {
-	uint32_t length = hf_get32(header + HF_HEADER_LENGTH);
+	uint32_t length = hf_header_data(header);
 
-	if (rx->type != 0 || rx->have != 0 || rx->corrupt || rx->proof_due || rx->fin || rx->ended ||
-	    header[HF_HEADER_TYPE] != HF_FRAME_DATA || length > HF_DATA_MOST || n > length ||
-	    hf_get16(header + HF_HEADER_CHECK) != hf_header_check(header))
+	if (rx->type != 0 || rx->have != 0 || rx->corrupt || rx->proof_due || rx->fin || rx->ended || length == 0 ||
+	    n > length)
 		return false;
 	rx->received += n;
 	rx->payload = length - (uint32_t)n;

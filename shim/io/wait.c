@@ -20,15 +20,6 @@ static bool readable(const struct pollfd *fds, nfds_t count)
 	return !hf_wild(fds) && count <= HF_FDMAP_MAX;
 }
 
-static void touch_fds(const struct pollfd *fds, nfds_t count)
-{
-	if (!hf_on() || !readable(fds, count))
-		return;
-	for (nfds_t i = 0; i < count && i < MOST_TOUCHED; i++)
-		if (fds[i].fd >= 0)
-			hf_gate_touch(fds[i].fd);
-}
-
 uint64_t hf_deadline(const struct timespec *timeout)
 {
 	const time_t most = 1000000000; /* s; further off than that is never */
@@ -145,6 +136,18 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 	return revents;
 }
 
+/* Whether the kernel's word stands, in few instructions: the usual case.  False: it is not known yet. */
+static bool sift_sailing(struct hf_slot *slot, struct hf_wrap *wrap, int fd, short events, short revents)
+{
+	bool ahead = (events & POLLRDHUP) != 0;
+
+	if ((revents & ~(HF_READABLE | POLLOUT | POLLWRNORM)) != 0 || !hf_wrap_sailing(slot, wrap))
+		return false;
+	if ((revents & HF_READABLE) == 0 || hf_wrap_inside(wrap))
+		return !ahead;
+	return hf_wrap_sees_bytes(slot, wrap, fd) && (!ahead || hf_wrap_alone(wrap));
+}
+
 short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *sieve)
 {
 	int refused;
@@ -152,6 +155,8 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
 	bool ahead;
 
+	if (hf_likely(wrap != NULL && refused == 0) && hf_likely(sift_sailing(slot, wrap, fd, events, revents)))
+		return revents;
 	if (slot == NULL && (revents & POLLIN) != 0 && hf_fdmap_get(fd) == HF_FD_LISTENER && !hf_resume_screen(fd))
 		return (short)(revents & ~HF_READABLE);
 	if (slot != NULL && refused == 0 && hf_unlikely(hf_redial_of(slot) != NULL) && hf_redial_met(slot, fd, 0)) {
@@ -198,17 +203,57 @@ short hf_sift(int fd, short events, short revents, bool once, struct hf_sieve *s
 	return revents;
 }
 
-static bool any_wrapped(const struct pollfd *fds, nfds_t count)
-{
-	for (nfds_t i = 0; hf_on() && i < count && i < MOST_TOUCHED; i++) {
-		hf_fd_entry entry = fds[i].fd >= 0 ? hf_fdmap_get(fds[i].fd) : HF_FD_PASS;
-		struct hf_slot *slot = hf_slot_named_by(entry);
+/* What there is to know of the descriptors of a wait before it begins. */
+struct survey {
+	bool ours;      /* one is wrapped, or may be made anew, or others wait for what comes there */
+	bool unknown;   /* the kernel may not know of all that is ready */
+	uint64_t until; /* the time, ms, until which the wait is ended by nothing that is not the program's; 0: what
+			 * ends it has to be looked at, and the wait taken up again */
+};
 
-		if ((slot != NULL && (hf_wrap_of(slot) != NULL || hf_redial_of(slot) != NULL)) ||
-		    (entry == HF_FD_LISTENER && hf_resume_serving()))
-			return true;
+/* TOUCH: it is made sure, too, that it is watched. */
+static void survey_one(const struct pollfd *p, bool touch, struct survey *survey)
+{
+	hf_fd_entry entry = hf_fdmap_get(p->fd);
+	struct hf_slot *slot;
+	struct hf_wrap *wrap;
+	uint64_t lively;
+	int refused;
+
+	if (HF_FD_KIND(entry) == HF_FD_PASS)
+		return;
+	slot = touch ? hf_gate(p->fd, HF_OTHER, &refused) : hf_slot_named_by(entry);
+	if (slot == NULL) {
+		if (hf_fdmap_get(p->fd) == HF_FD_LISTENER &&
+		    (hf_resume_serving() || atomic_load(&hf_resume_waiting) != 0))
+			*survey = (struct survey){true, true, 0};
+		return;
 	}
-	return false;
+	wrap = hf_wrap_of(slot);
+	if (wrap != NULL && hf_wrap_sailing(slot, wrap) && (p->events & POLLRDHUP) == 0) {
+		lively = atomic_load_explicit(&wrap->lively_until, memory_order_relaxed);
+	} else if (wrap != NULL || hf_redial_of(slot) != NULL) {
+		survey->unknown = true;
+		lively = wrap != NULL && atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap)
+				 ? atomic_load(&wrap->lively_until)
+				 : 0;
+	} else {
+		return;
+	}
+	survey->ours = true;
+	if (lively < survey->until)
+		survey->until = lively;
+}
+
+static struct survey survey_fds(const struct pollfd *fds, nfds_t count)
+{
+	struct survey survey = {false, false, UINT64_MAX};
+
+	if (hf_on() && readable(fds, count))
+		for (nfds_t i = 0; i < count; i++)
+			if (fds[i].fd >= 0)
+				survey_one(&fds[i], i < MOST_TOUCHED, &survey);
+	return survey;
 }
 
 /* Take back readiness that a read would not find: a blocking program would hang in that read. */
@@ -273,9 +318,10 @@ static int poll_known(struct pollfd *fds, nfds_t count, const sigset_t *mask, bo
 	return sift_fds(fds, count, &sieve);
 }
 
-/* TIMEOUT is over at UNTIL (us), which is one deadline for the whole wait, however many beats come meanwhile. */
+/* TIMEOUT is over at UNTIL (us), which is one deadline for the whole wait, however many beats come meanwhile.  UNKNOWN:
+ * as in the survey. */
 static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *timeout, uint64_t until,
-		   const sigset_t *mask, bool by_poll)
+		   const sigset_t *mask, bool by_poll, bool unknown)
 {
 	const struct timespec slice = {0, 50000000};
 	const struct timespec *limit = timeout;
@@ -285,8 +331,9 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 		int error = errno, ready;
 		struct hf_sieve sieve = hf_sieve();
 
-		if (known_ready(fds, count) && (ready = poll_known(fds, count, mask, by_poll)) != 0)
+		if (unknown && known_ready(fds, count) && (ready = poll_known(fds, count, mask, by_poll)) != 0)
 			return ready;
+		unknown = true;
 		/* Taken from a listener by the watchdog: no wait of the kernel's ends for it. */
 		if (hf_resume_stirring() && (limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > slice.tv_nsec))
 			limit = &slice;
@@ -305,29 +352,7 @@ static int poll_on(struct pollfd *fds, nfds_t count, const struct timespec *time
 	}
 }
 
-/*
- * The least of UNTIL and the time, ms, until which a wait for FD is ended by nothing that is not the program's; 0: what
- * ends it has to be looked at, and the wait taken up again.
- */
-static uint64_t undisturbed(int fd, uint64_t until)
-{
-	hf_fd_entry entry = fd >= 0 ? hf_fdmap_get(fd) : HF_FD_PASS;
-	struct hf_slot *slot = hf_slot_named_by(entry);
-	struct hf_wrap *wrap = slot != NULL ? hf_wrap_of(slot) : NULL;
-	uint64_t lively;
-
-	if (entry == HF_FD_LISTENER)
-		return hf_resume_serving() ? 0 : until;
-	if (slot != NULL && hf_redial_of(slot) != NULL)
-		return 0;
-	if (wrap == NULL)
-		return until;
-	lively = atomic_load(&wrap->phase) == HF_PHASE_ON && !hf_resume_broken(wrap) ? atomic_load(&wrap->lively_until)
-										     : 0;
-	return lively < until ? lively : until;
-}
-
-/* The part of TIMEOUT (NULL: for ever) before UNTIL, which undisturbed() said; NULL: none. */
+/* The part of TIMEOUT (NULL: for ever) before UNTIL, as the survey has it; NULL: none. */
 static const struct timespec *undisturbed_part(uint64_t until, const struct timespec *timeout, struct timespec *part)
 {
 	uint64_t now = until != 0 ? hf_clock_wait_us() / 1000 : 0, left = until > now ? until - now : 0;
@@ -342,35 +367,25 @@ static const struct timespec *undisturbed_part(uint64_t until, const struct time
 	return part;
 }
 
-static uint64_t undisturbed_fds(const struct pollfd *fds, nfds_t count)
-{
-	uint64_t until = UINT64_MAX;
-
-	for (nfds_t i = 0; i < count && until != 0; i++)
-		until = undisturbed(fds[i].fd, until);
-	return until;
-}
-
 static int poll_wrapped(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask,
-			bool by_poll)
+			bool by_poll, const struct survey *survey)
 {
+	uint64_t until = hf_deadline(timeout), quiet_until = survey->until;
 	struct hf_quiet quiet;
 	struct timespec first, left;
-	uint64_t until, quiet_until;
 	int ready;
 
-	until = hf_deadline(timeout);
 	if (hf_wait_confined() || until == 0)
-		return poll_on(fds, count, timeout, until, mask, by_poll);
-	quiet_until = undisturbed_fds(fds, count);
+		return poll_on(fds, count, timeout, until, mask, by_poll, survey->unknown);
 	if (undisturbed_part(quiet_until, timeout, &first) != NULL) {
 		quiet_until = quiet_until < UINT64_MAX / 1000 ? 1000 * quiet_until : UINT64_MAX;
-		ready = poll_on(fds, count, &first, until < quiet_until ? until : quiet_until, mask, by_poll);
+		ready = poll_on(fds, count, &first, until < quiet_until ? until : quiet_until, mask, by_poll,
+				survey->unknown);
 		if (ready != 0 || hf_passed(until))
 			return ready;
 		timeout = timeout != NULL ? hf_left(until, &left) : NULL;
 	}
-	ready = poll_on(fds, count, timeout, until, hf_quiet_begin(&quiet, mask), by_poll);
+	ready = poll_on(fds, count, timeout, until, hf_quiet_begin(&quiet, mask), by_poll, true);
 	hf_quiet_end(&quiet);
 	return ready;
 }
@@ -399,14 +414,17 @@ static int poll_confined(struct pollfd *fds, nfds_t count, int timeout)
 
 int hf_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
-	struct timespec limit = {timeout / 1000, (long)(timeout % 1000) * 1000000};
+	struct survey survey;
+	struct timespec limit;
 
 	hf_real_ready();
-	touch_fds(fds, count);
-	if (hf_unlikely(readable(fds, count) && any_wrapped(fds, count)))
-		return hf_wait_confined() ? poll_confined(fds, count, timeout)
-					  : poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL, true);
-	return hf_real.poll(fds, count, timeout);
+	survey = survey_fds(fds, count);
+	if (hf_likely(!survey.ours))
+		return hf_real.poll(fds, count, timeout);
+	if (hf_wait_confined())
+		return poll_confined(fds, count, timeout);
+	limit = (struct timespec){timeout / 1000, (long)(timeout % 1000) * 1000000};
+	return poll_wrapped(fds, count, timeout < 0 ? NULL : &limit, NULL, true, &survey);
 }
 
 int hf___poll(struct pollfd *fds, nfds_t count, int timeout)
@@ -424,10 +442,12 @@ int hf___poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room)
 
 int hf_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
+	struct survey survey;
+
 	hf_real_ready();
-	touch_fds(fds, count);
-	if (hf_unlikely(readable(fds, count) && hf_sane(timeout) && any_wrapped(fds, count)))
-		return poll_wrapped(fds, count, timeout, mask, false);
+	survey = survey_fds(fds, count);
+	if (hf_unlikely(survey.ours) && hf_sane(timeout))
+		return poll_wrapped(fds, count, timeout, mask, false, &survey);
 	return hf_real.ppoll(fds, count, timeout, mask);
 }
 

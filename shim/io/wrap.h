@@ -37,6 +37,8 @@ enum hf_phase {
 	HF_PHASE_BROKEN,  /* frames flowed, and may again on another connection (io/resume.h) */
 };
 
+#define HF_RX_WHOLE UINT32_MAX
+
 enum hf_wrap_why {
 	HF_WRAP_WHY_NONE,
 	HF_WRAP_WHY_KEY,     /* the peer has another key, or none, or one and we have none */
@@ -47,6 +49,11 @@ enum hf_wrap_why {
 };
 
 enum { HF_QUEUE_SIZE = HF_ARENA_QUEUE_SIZE };
+
+/* A message of so many bytes is read in one piece with its header, and copied from behind it: that is quicker for the
+ * kernel than two (measured). */
+enum { HF_READ_SMALL = 1024 };
+_Static_assert(HF_SCRATCH_SIZE > HF_HEADER_SIZE + HF_READ_SMALL, "one that is alone must not fill it");
 
 struct hf_wrap {
 	struct hf_arena_conn conn;
@@ -59,12 +66,12 @@ struct hf_wrap {
 	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
 	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
-	uint32_t rx_scratched; /* how many it asked for there */
-	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; its
-	 * header; and whether that was all there was. */
-	uint32_t ahead;
+	uint32_t rx_scratched; /* how many it asked for there; HF_RX_WHOLE: it put all into its own memory */
+	uint8_t small_run;     /* so many messages in a row were small ones */
+	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; and
+	 * whether that was all there was. */
 	bool ahead_alone;
-	uint8_t ahead_header[HF_HEADER_SIZE];
+	uint32_t ahead;
 	uint64_t ahead_at;
 
 	/* tx */

@@ -212,9 +212,6 @@ bool hf_wrap_reach_read(struct hf_slot *slot, int fd, uint32_t me, int flags, ss
 /* A write that is copied behind its header: one piece is quicker for the kernel than two (measured). */
 enum { HF_WRITE_SMALL = 2048 };
 
-/* A message that a wait sees whole, header and all, and the read behind it copies from behind its header likewise. */
-enum { HF_READ_SMALL = 1024 };
-
 /* Nor has any memory this much room: more bits than a user's address has on any machine we know. */
 static inline bool hf_endless(size_t size)
 {
@@ -224,6 +221,29 @@ static inline bool hf_endless(size_t size)
 /* Copy from or to program memory that may not be there: false instead of a crash. */
 bool hf_copy_in(void *to, const void *program, size_t size);
 bool hf_copy_out(void *program, const void *from, size_t size);
+
+/* Whether the program may still send. The tx turn must be ours. */
+static inline bool hf_may_write(const struct hf_wrap *wrap)
+{
+	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
+}
+
+/*
+ * Whether all is as usual: frames flow, no direction has ended, nothing is kept to be sent again.  The kernel's word on
+ * writing is the program's then, and on reading too but for what is only protocol.  It was so a moment ago; of reading
+ * it is so while the rx turn is ours.
+ */
+static inline bool hf_wrap_sailing(struct hf_slot *slot, const struct hf_wrap *wrap)
+{
+	return atomic_load_explicit(&wrap->phase, memory_order_acquire) == HF_PHASE_ON &&
+	       atomic_load_explicit(&slot->resume, memory_order_relaxed) == NULL && !hf_wrap_at_end(wrap) &&
+	       hf_may_write(wrap) && atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == 0 &&
+	       atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1;
+}
+
+/* While it is: whether program bytes are seen to come next, or an error, which is the program's.  False: it is not
+ * known, hf_wrap_look() has to be asked. */
+bool hf_wrap_sees_bytes(struct hf_slot *slot, struct hf_wrap *wrap, int fd);
 
 /* The kernel reported end of file, which our own SHUT_RD makes it do as well. */
 void hf_wrap_kernel_end(struct hf_wrap *wrap);
@@ -235,15 +255,9 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(int flags);
 
-/* Whether the program may still send. The tx turn must be ours. */
-static inline bool hf_may_write(const struct hf_wrap *wrap)
-{
-	return !wrap->tx.fin && !wrap->tx.bye && !wrap->shut_after_queue && atomic_load(&wrap->real_shut_write) == 0;
-}
-
-/* What a call of the kernel's gave for OVERHEAD bytes in the scratch and the program's; -1: errno. */
+/* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then the program's; -1: errno. */
 struct hf_received {
-	size_t overhead;
+	size_t overhead, asked;
 	ssize_t got;
 };
 

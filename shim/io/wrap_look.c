@@ -71,6 +71,39 @@ static bool above_mark(struct hf_wrap *wrap, int fd)
 	return false;
 }
 
+/* GOT bytes stand in the kernel's queue, ROOM has the first of them: whether they begin with a whole header of program
+ * bytes, and some of these.  The turn is ours, and it is a header's. */
+static bool note_ahead(struct hf_wrap *wrap, const uint8_t room[HF_READ_SMALL], long got)
+{
+	uint32_t length = got > HF_HEADER_SIZE ? hf_header_data(room) : 0;
+
+	if (length == 0)
+		return false;
+	wrap->ahead = HF_HEADER_SIZE + length;
+	wrap->ahead_at = wrap->rx.received;
+	wrap->ahead_alone = got < HF_READ_SMALL && (uint32_t)got <= wrap->ahead;
+	return true;
+}
+
+bool hf_wrap_sees_bytes(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
+{
+	uint8_t room[HF_READ_SMALL];
+	bool seen = false;
+	long got;
+
+	if (!hf_wrap_take_free(slot, wrap, &wrap->rx_turn, hf_turn_me()))
+		return false;
+	if (hf_likely(hf_wrap_sailing(slot, wrap) && hf_rx_between(&wrap->rx) && !wrap->rx.proof_due &&
+		      !atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
+		got = hf_sys_recvfrom(fd, room, sizeof(room), MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+		seen = got < 0 ? got != -EAGAIN : note_ahead(wrap, room, got);
+		if (hf_unlikely(got < 0))
+			hf_wrap_took_error(wrap, (int)got);
+	}
+	hf_turn_end(&wrap->rx_turn);
+	return seen;
+}
+
 /*
  * Whether a program byte stands right behind the protocol that is due: what is most often so takes one call, and leaves
  * the header to the read that follows.  1: it does; 0: not known; -errno, which the kernel tells but once.
@@ -79,8 +112,6 @@ static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 {
 	uint8_t room[HF_READ_SMALL]; /* a small message shows whole */
 	size_t due = hf_rx_overhead(&wrap->rx);
-	enum hf_frame_type type;
-	uint32_t length;
 	struct hf_rx copy;
 	struct hf_rx_news news;
 	long got;
@@ -93,15 +124,8 @@ static int byte_ahead(struct hf_slot *slot, struct hf_wrap *wrap, int fd)
 		return (int)got;
 	if (got < (long)due + 1)
 		return 0;
-	/* A whole header of program bytes, most often. */
-	if (due == HF_HEADER_SIZE && wrap->rx.have == 0 && !wrap->rx.proof_due &&
-	    hf_header_read(room, &type, &length) && type == HF_FRAME_DATA && length > 0) {
-		wrap->ahead = HF_HEADER_SIZE + length;
-		wrap->ahead_at = wrap->rx.received;
-		memcpy(wrap->ahead_header, room, HF_HEADER_SIZE);
-		wrap->ahead_alone = got < (long)sizeof(room) && (uint32_t)got <= wrap->ahead;
+	if (hf_rx_between(&wrap->rx) && !wrap->rx.proof_due && note_ahead(wrap, room, got))
 		return 1;
-	}
 	copy = wrap->rx;
 	return hf_rx_squeeze(&copy, room, due + 1, &news) > 0;
 }

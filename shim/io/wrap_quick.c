@@ -13,7 +13,10 @@
 #include <errno.h>
 #include <string.h>
 
-enum { MOST = 0x7ffff000 }; /* MAX_RW_COUNT: the kernel moves no more in one call (read(2)) */
+enum {
+	MOST = 0x7ffff000, /* MAX_RW_COUNT: the kernel moves no more in one call (read(2)) */
+	SMALL_RUN = 16,    /* messages in a row, after which the next is expected to be small, too */
+};
 
 static bool frames_flow(const struct hf_wrap *wrap)
 {
@@ -31,82 +34,126 @@ static bool may_read(struct hf_slot *slot, const struct hf_wrap *wrap)
 	       atomic_load_explicit(&wrap->low_raised, memory_order_relaxed) == 0 && hf_resume_inbox(slot) == 0;
 }
 
-/* GOT bytes came, OVERHEAD of them into the scratch: whether they were a header and program bytes of its frame, or
- * program bytes of a frame that was open.  Then they are written down. */
-static bool as_usual(struct hf_wrap *wrap, size_t overhead, size_t got)
+static void count_small(struct hf_wrap *wrap, size_t message)
 {
+	if (message > HF_READ_SMALL)
+		wrap->small_run = 0;
+	else if (wrap->small_run < SMALL_RUN)
+		wrap->small_run++;
+}
+
+/*
+ * What came was a header and program bytes of its frame, or program bytes of a frame that was open: written down.
+ * False: it was not, or there may be more of the SIZE bytes the program asked for.
+ */
+static bool as_usual(struct hf_wrap *wrap, const struct hf_received *first, size_t size)
+{
+	size_t got = (size_t)first->got;
 	bool usual;
 
+	if (hf_unlikely(got == first->asked && got < first->overhead + size)) {
+		wrap->small_run = 0;
+		return false;
+	}
 	hf_books_open(&wrap->rx_books_open);
-	if (overhead == 0)
+	if (first->overhead == 0)
 		usual = hf_rx_more(&wrap->rx, got);
 	else
 		usual = got > HF_HEADER_SIZE && hf_rx_one(&wrap->rx, wrap->rx_scratch, got - HF_HEADER_SIZE);
 	if (hf_likely(usual))
 		wrap->rx_raw += got;
 	hf_books_close(&wrap->rx_books_open);
+	if (first->overhead != 0)
+		count_small(wrap, got - HF_HEADER_SIZE + hf_rx_open(&wrap->rx));
 	return usual;
 }
 
-/* A message that a wait has seen: small, and nothing behind it. */
-static bool seen_whole(const struct hf_wrap *wrap, size_t overhead, const void *buf)
+/* Whether no other process has the connection, who could not tell what a read has taken that was killed behind it. */
+static bool ours_alone(const struct hf_wrap *wrap)
 {
-	return overhead == HF_HEADER_SIZE && hf_wrap_alone(wrap) && hf_wrap_ahead(wrap) <= HF_READ_SMALL &&
-	       !hf_kernels(buf);
+	typedef uint32_t handles __attribute__((vector_size(HF_ARENA_HOLDERS / 2 * sizeof(uint32_t))));
+	uint32_t me = hf_family_me();
+	handles seen[2], other;
+	uint64_t any[2];
+
+	/* All at a glance: the hot path. */
+	memcpy(seen, (const void *)wrap->conn.holders, sizeof(seen));
+	other = (handles)((seen[0] != 0) & (seen[0] != me)) | (handles)((seen[1] != 0) & (seen[1] != me));
+	memcpy(any, &other, sizeof(any));
+	return (any[0] | any[1]) == 0 && atomic_load_explicit(&wrap->conn.doubt, memory_order_relaxed) == HF_DOUBT_NONE;
 }
 
 /*
- * Header and program bytes of it in one piece: that is quicker for the kernel than two (measured).  The header stands
- * in the scratch before it is taken, should this never return to say.
+ * How many bytes to ask for in one piece, header and all; 0: in two.  Of a program that asks for more than a small
+ * message that is where one is expected: a wait has seen it, or all the last ones were.  If that much comes, and the
+ * program wants more, it takes another call.
  */
-static ssize_t receive_whole(struct hf_wrap *wrap, int fd, void *buf, size_t size, int flags)
+static size_t one_piece(const struct hf_wrap *wrap, size_t overhead, const void *buf, size_t size)
 {
-	size_t message = hf_wrap_ahead(wrap) - HF_HEADER_SIZE;
-	uint8_t copy[HF_READ_SMALL];
+	size_t most = HF_HEADER_SIZE + HF_READ_SMALL + 1;
+
+	if (overhead != HF_HEADER_SIZE ||
+	    (size > HF_READ_SMALL && wrap->small_run < SMALL_RUN &&
+	     (!hf_wrap_alone(wrap) || hf_wrap_ahead(wrap) > HF_HEADER_SIZE + HF_READ_SMALL)) ||
+	    hf_kernels(buf) || !ours_alone(wrap))
+		return 0;
+	return HF_HEADER_SIZE + size < most ? HF_HEADER_SIZE + size : most;
+}
+
+/* The same, should this never return to say (hf_wrap_ledger_rx()): to this process alone. */
+static ssize_t receive_whole(struct hf_slot *slot, struct hf_wrap *wrap, int fd, void *buf, size_t asked, int flags)
+{
+	uint8_t *scratch = hf_scratch(slot);
 	ssize_t got;
 
-	memcpy(wrap->rx_scratch, wrap->ahead_header, HF_HEADER_SIZE);
-	got = hf_real.recv(fd, copy, HF_HEADER_SIZE + (size < message ? size : message), flags);
-	if (got > 0)
-		memcpy(wrap->rx_scratch, copy, got < HF_HEADER_SIZE ? (size_t)got : HF_HEADER_SIZE);
-	if (got > HF_HEADER_SIZE)
-		memcpy(buf, copy + HF_HEADER_SIZE, (size_t)got - HF_HEADER_SIZE);
+	wrap->rx_scratched = HF_RX_WHOLE;
+	atomic_store_explicit(&hf_rare(slot)->scratch_at, wrap->rx_raw + 1, memory_order_relaxed);
+	atomic_store_explicit(&hf_rare(slot)->scratch_epoch, atomic_load_explicit(hf_proc_epoch, memory_order_relaxed),
+			      memory_order_relaxed);
+	got = hf_real.recv(fd, scratch, asked, flags);
+	memcpy(wrap->rx_scratch, scratch, HF_HEADER_SIZE);
+	if (hf_likely(got > HF_HEADER_SIZE))
+		memcpy(buf, scratch + HF_HEADER_SIZE, (size_t)got - HF_HEADER_SIZE);
 	return got;
+}
+
+/* The kernel's call for SIZE bytes at BUF. */
+static void receive(struct hf_slot *slot, struct hf_wrap *wrap, int fd, void *buf, size_t size, int flags,
+		    struct hf_received *first)
+{
+	size_t asked = one_piece(wrap, first->overhead, buf, size);
+	struct iovec iov[2] = {{wrap->rx_scratch, first->overhead}, {buf, size}};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+
+	first->asked = asked != 0 ? asked : first->overhead + size;
+	if (asked != 0) {
+		first->got = receive_whole(slot, wrap, fd, buf, asked, flags);
+		return;
+	}
+	wrap->rx_scratched = (uint32_t)first->overhead;
+	first->got = first->overhead == 0 ? hf_real.recv(fd, buf, size, flags) : hf_real.recvmsg(fd, &msg, flags);
 }
 
 ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_received first;
-	struct iovec iov[2];
-	struct msghdr msg;
+	struct iovec iov = {buf, size};
 	uint32_t me = hf_turn_me();
 	ssize_t bytes;
 
 	if (hf_unlikely(wrap == NULL || size - 1 >= MOST || (flags & ~MSG_DONTWAIT) != 0 || !frames_flow(wrap) ||
 			!hf_wrap_take_free(slot, wrap, &wrap->rx_turn, me)))
-		return hf_wrap_recv(slot, fd, &(struct iovec){buf, size}, 1, flags, plain);
+		return hf_wrap_recv(slot, fd, &iov, 1, flags, plain);
 	*plain = false;
-	iov[1] = (struct iovec){buf, size};
 	if (hf_unlikely(!may_read(slot, wrap)))
-		return hf_wrap_recv_held(slot, fd, me, &iov[1], flags, NULL, plain);
+		return hf_wrap_recv_held(slot, fd, me, &iov, flags, NULL, plain);
 	first.overhead = hf_rx_overhead(&wrap->rx);
-	wrap->rx_scratched = (uint32_t)first.overhead;
-	fd = hf_number_of(slot, fd);
-	if (hf_unlikely(first.overhead == 0)) {
-		first.got = bytes = hf_real.recv(fd, buf, size, flags);
-	} else if (seen_whole(wrap, first.overhead, buf)) {
-		first.got = receive_whole(wrap, fd, buf, size, flags);
-		bytes = first.got - HF_HEADER_SIZE;
-	} else {
-		iov[0] = (struct iovec){wrap->rx_scratch, first.overhead};
-		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
-		first.got = hf_real.recvmsg(fd, &msg, flags);
-		bytes = first.got - HF_HEADER_SIZE;
-	}
-	if (hf_unlikely(first.got <= 0 || !as_usual(wrap, first.overhead, (size_t)first.got))) {
+	receive(slot, wrap, hf_number_of(slot, fd), buf, size, flags, &first);
+	bytes = first.got - (ssize_t)first.overhead;
+	if (hf_unlikely(first.got <= 0 || !as_usual(wrap, &first, size))) {
 		if (first.got >= 0 || (errno != EAGAIN && errno != EINTR))
-			return hf_wrap_recv_held(slot, fd, me, &iov[1], flags, &first, plain);
+			return hf_wrap_recv_held(slot, fd, me, &iov, flags, &first, plain);
 		bytes = -1;
 	}
 	hf_turn_end(&wrap->rx_turn);

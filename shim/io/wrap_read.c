@@ -221,8 +221,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		want->first = NULL;
 		iov[0] = (struct iovec){wrap->rx_scratch, first->overhead};
 		iov[first->overhead > 0] = want->iov[0];
-		if (!goes_on(slot, hf_number_of(slot, fd), want, iov, 1, first->overhead, first->overhead + want->total,
-			     first->got, errno, &result))
+		if (!goes_on(slot, hf_number_of(slot, fd), want, iov, 1, first->overhead, first->asked, first->got,
+			     errno, &result))
 			return result;
 	}
 	while (want->done < want->total) {

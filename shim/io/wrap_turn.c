@@ -37,6 +37,41 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 	return false;
 }
 
+/* What a read took that put all of it into this process's memory: if it was one of ours, and not of a parent's. */
+static bool passed_whole(struct hf_slot *slot, struct hf_rx *rx, size_t taken, struct hf_rx_news *news)
+{
+	uint8_t copy[HF_SCRATCH_SIZE];
+
+	if (taken > sizeof(copy) || atomic_load(&hf_rare(slot)->scratch_at) != hf_wrap_of(slot)->rx_raw + 1 ||
+	    atomic_load(&hf_rare(slot)->scratch_epoch) != atomic_load(hf_proc_epoch))
+		return false;
+	memcpy(copy, hf_scratch(slot), sizeof(copy));
+	(void)hf_rx_squeeze(rx, copy, taken, news);
+	explicit_bzero(copy, sizeof(copy));
+	return !news->corrupt;
+}
+
+/* What a read took of which the first KNOWN bytes, protocol all of them, went to SCRATCH. */
+static bool passed_in_two(struct hf_rx *rx, const uint8_t *scratch, size_t known, size_t taken, struct hf_rx_news *news)
+{
+	const struct hf_rx before = *rx;
+	uint8_t copy[HF_RX_OVERHEAD_MOST];
+
+	if (known > sizeof(copy))
+		known = sizeof(copy);
+	memcpy(copy, scratch, sizeof(copy));
+	if (hf_rx_recover(rx, copy, known, taken, news))
+		return true;
+	*rx = before;
+	memcpy(copy, scratch, sizeof(copy));
+	if (known > taken)
+		known = taken;
+	if (hf_rx_squeeze(rx, copy, known, news) != 0 || news->corrupt || taken - known > hf_rx_open(rx))
+		return false;
+	hf_rx_passed(rx, taken - known);
+	return true;
+}
+
 /*
  * A read that never came back to say so (siglongjmp(3), cancellation, SIGKILL) took TAKEN bytes.  Its protocol bytes
  * stand in the scratch; the program's are where they went, or lost with the program that read them, as natively.  A
@@ -45,22 +80,13 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 static bool catch_up_rx(struct hf_slot *slot, int fd, size_t taken)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t scratched = hf_once(wrap->rx_scratched),
-	       known = scratched < sizeof(wrap->rx_scratch) ? scratched : sizeof(wrap->rx_scratch);
-	uint8_t scratch[HF_RX_OVERHEAD_MOST];
+	size_t scratched = hf_once(wrap->rx_scratched);
 	struct hf_rx rx = wrap->rx;
 	struct hf_rx_news news;
 
-	memcpy(scratch, wrap->rx_scratch, sizeof(scratch));
-	if (!hf_rx_recover(&rx, scratch, known, taken, &news)) {
-		rx = wrap->rx;
-		memcpy(scratch, wrap->rx_scratch, sizeof(scratch));
-		if (known > taken)
-			known = taken;
-		if (hf_rx_squeeze(&rx, scratch, known, &news) != 0 || news.corrupt || taken - known > hf_rx_open(&rx))
-			return false;
-		hf_rx_passed(&rx, taken - known);
-	}
+	if (scratched == HF_RX_WHOLE ? !passed_whole(slot, &rx, taken, &news)
+				     : !passed_in_two(&rx, wrap->rx_scratch, scratched, taken, &news))
+		return false;
 	hf_books_open(&wrap->rx_books_open);
 	wrap->rx = rx;
 	wrap->rx_raw += taken;

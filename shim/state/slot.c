@@ -35,7 +35,7 @@ static struct hf_slot *pop_free(void)
 
 static struct hf_slot *fresh(void)
 {
-	size_t size = HF_SLOT_CHUNK * (sizeof(struct hf_slot) + sizeof(struct hf_slot_rare));
+	size_t size = HF_SLOT_CHUNK * (sizeof(struct hf_slot) + sizeof(struct hf_slot_rare) + HF_SCRATCH_SIZE);
 	uint32_t index = atomic_load(&used);
 	struct hf_slot *chunk, *expected = NULL;
 

@@ -25,6 +25,7 @@
 enum {
 	HF_SLOT_CHUNK = 256, /* slots mapped at a time */
 	HF_SLOT_MAX = 1 << HF_SLOT_BITS,
+	HF_SCRATCH_SIZE = 1088, /* of room in each for bytes that are read for it */
 };
 
 /* Where a slot stands between the hooks and the watchdog. */
@@ -61,12 +62,14 @@ struct hf_slot_rare {
 	_Atomic int offer;        /* server: the connection a RESUME came on, plus one; 0: none */
 	_Atomic uint32_t link;    /* how often it had moved to another socket when our descriptors were last its own */
 	_Atomic uint32_t spawns;  /* hf_proc_spawns() when it was wrapped: else a program may share the socket */
-	_Atomic uint32_t tended;  /* the watchdog of the process of this epoch is at the descriptor right now */
-	_Atomic uint64_t waited_at; /* ms: when the last of those that wait began */
-	_Atomic uint16_t waiting;   /* threads that wait in a call with no turn in hand: struct hf_wait */
-	_Atomic uint8_t let_go;     /* it no longer holds its place in the arena: enum hf_left, plus one */
-	_Atomic uint8_t stirring;   /* counted in hf_resume_count */
-	_Atomic uint8_t has_inbox;  /* counted in hf_resume_inboxes */
+	_Atomic uint32_t scratch_epoch; /* of the process that has read into the scratch last, and ... */
+	_Atomic uint32_t tended;        /* the watchdog of the process of this epoch is at the descriptor right now */
+	_Atomic uint64_t scratch_at;    /* ... how much of the connection it had read before, and one */
+	_Atomic uint64_t waited_at;     /* ms: when the last of those that wait began */
+	_Atomic uint16_t waiting;       /* threads that wait in a call with no turn in hand: struct hf_wait */
+	_Atomic uint8_t let_go;         /* it no longer holds its place in the arena: enum hf_left, plus one */
+	_Atomic uint8_t stirring;       /* counted in hf_resume_count */
+	_Atomic uint8_t has_inbox;      /* counted in hf_resume_inboxes */
 
 	/* The watchdog's. */
 	struct hf_rate rate;
@@ -136,13 +139,21 @@ struct hf_slot {
 	struct hf_ends ends; /* the addresses */
 };
 
-/* Chunks: the slots, and behind them what is kept apart of each. */
+/* Chunks: the slots, behind them what is kept apart of each, and behind that their scratches. */
 static inline struct hf_slot_rare *hf_rare(const struct hf_slot *slot)
 {
 	uint32_t place = slot->index % HF_SLOT_CHUNK;
 	const struct hf_slot *end = slot - place + HF_SLOT_CHUNK;
 
 	return (struct hf_slot_rare *)(uintptr_t)end + place;
+}
+
+static inline uint8_t *hf_scratch(const struct hf_slot *slot)
+{
+	uint32_t place = slot->index % HF_SLOT_CHUNK;
+	const struct hf_slot *end = slot - place + HF_SLOT_CHUNK;
+
+	return (uint8_t *)((struct hf_slot_rare *)(uintptr_t)end + HF_SLOT_CHUNK) + (size_t)place * HF_SCRATCH_SIZE;
 }
 
 /* A slot in stage IDLE with one reference, or NULL when there is no memory or no room. */

@@ -65,3 +65,4 @@ void hf_watch_done(struct hf_slot *slot)
 {
 	(void)slot;
 }
+
