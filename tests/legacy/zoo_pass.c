@@ -12,35 +12,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-static void send_fd(int over, int fd)
-{
-	char control[CMSG_SPACE(sizeof fd)] = "", byte = 'd';
-	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	MUST(sendmsg(over, &msg, 0));
-}
-
-static int receive_fd(int over)
-{
-	char control[CMSG_SPACE(sizeof(int))] = "", byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	int fd = -1;
-
-	MUST(recvmsg(over, &msg, 0));
-	if (CMSG_FIRSTHDR(&msg))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof fd);
-	return fd;
-}
-
 static void ask(int fd)
 {
 	exchange("hello", fd);
