@@ -1,6 +1,5 @@
 /* One look at one connection, and what follows from it: see look.h. */
 #include "watch/look.h"
-#include "watch/publish.h"
 #include "hand.h"
 #include "io/adopt.h"
 #include "io/bound.h"
@@ -11,6 +10,8 @@
 #include "runtime.h"
 #include "state/proc.h"
 #include "sys.h"
+#include "watch/look_inner.h"
+#include "watch/publish.h"
 #include "watch/socket.h"
 #include "watch/tell.h"
 #include "watch/watch.h"
@@ -29,7 +30,7 @@ void hf_look_paused(void)
 	pauses++;
 }
 
-static void first_look(struct hf_slot *slot, uint64_t now, int hand, const struct hf_evidence *evidence)
+void hf_look_first(struct hf_slot *slot, uint64_t now, int hand, const struct hf_evidence *evidence)
 {
 	bool connecting = atomic_load(&slot->connecting) != 0 && evidence->state == HF_TCP_SYN_SENT;
 	uint64_t since = atomic_load(&slot->start);
@@ -41,7 +42,7 @@ static void first_look(struct hf_slot *slot, uint64_t now, int hand, const struc
 	hf_socket_names(slot, hand);
 }
 
-static void pause_seen(struct hf_slot *slot, uint64_t now)
+void hf_look_pause_seen(struct hf_slot *slot, uint64_t now)
 {
 	if (slot->pause_seen == pauses)
 		return;
@@ -50,8 +51,7 @@ static void pause_seen(struct hf_slot *slot, uint64_t now)
 	hf_wrap_pause(slot, now);
 }
 
-/* The number no longer leads to the socket: closed where we could not see it. */
-static void lost(struct hf_slot *slot, int fd, uint64_t now)
+void hf_look_lost(struct hf_slot *slot, int fd, uint64_t now)
 {
 	enum { AGAIN_MS = 100, MOST = 30 };
 
@@ -78,7 +78,7 @@ static void out_of_reach(struct hf_slot *slot, uint64_t now)
 static void not_had(struct hf_slot *slot, int fd, int hand, uint64_t now)
 {
 	if (hand >= 0 || hand == -EBADF)
-		lost(slot, fd, now);
+		hf_look_lost(slot, fd, now);
 	else
 		out_of_reach(slot, now);
 }
@@ -193,47 +193,6 @@ static void act(struct hf_slot *slot, int fd, int *held, uint64_t now, const str
 	hf_watch_schedule(slot, ruling->next);
 }
 
-/* Closed by the program; its last bytes are on their way, for as long as the peer's kernel answers. */
-static void drain(struct hf_slot *slot, uint64_t now)
-{
-	enum { AGAIN_MS = 8 };
-	int fd = atomic_load(&slot->fd); /* of now: what it was when the look began the program may just have closed */
-	struct hf_evidence evidence;
-	struct hf_ruling ruling = {.gone = true};
-
-	if (hf_socket_look(slot, fd, now, &evidence) && !hf_wrap_drained(slot, fd)) {
-		struct hf_policy policy = hf_wrap_policy(slot, &hf_runtime.policy);
-
-		/* What was looked at may have been the connection that a plain peer has turned away. */
-		if (hf_wrap_calling(slot)) {
-			hf_watch_schedule(slot, now + AGAIN_MS);
-			return;
-		}
-		if (!slot->looked)
-			first_look(slot, now, fd, &evidence);
-		pause_seen(slot, now);
-		policy.abort_on_dead = true;
-		policy.stall_timeout = policy.half_close_timeout = 0;
-		hf_judge_look(&slot->judge, &policy, now, &evidence, &ruling);
-		/* What is on its way is sent again over another connection, if there may be one. */
-		if ((ruling.end || ruling.gone) && hf_resume_lost(slot, ruling.gone ? ECONNRESET : ETIMEDOUT)) {
-			hf_watch_schedule(slot, now + HF_WATCH_TICK_MS);
-			return;
-		}
-		ruling.events &= 1U << HF_EV_DEAD;
-		hf_tell(slot, now, &evidence, &ruling);
-		if (!ruling.end && !ruling.gone) {
-			if (ruling.ask)
-				hf_socket_ask(slot, fd);
-			hf_watch_schedule(slot, now + AGAIN_MS);
-			return;
-		}
-	}
-	hf_watch_schedule(slot, now + AGAIN_MS);
-	if (hf_keep_end(slot))
-		hf_watch_closed(slot);
-}
-
 /* The peer does not speak holdfast: from here on the connection is like any other, or a new one on the same socket. */
 static void turned_plain(struct hf_slot *slot, uint64_t now)
 {
@@ -336,85 +295,6 @@ static void fail(struct hf_slot *slot, struct hf_ruling *ruling)
 	ruling->gone = false;
 }
 
-/* Whether the connection is broken and may be resumed: then that is all there is to do. */
-static bool resuming(struct hf_slot *slot, int fd, uint64_t now)
-{
-	uint64_t next;
-
-	hf_resume_claim(slot);
-	if (atomic_load(&hf_rare(slot)->offer) != 0)
-		(void)hf_resume_lost(slot, ECONNRESET);
-	/* Of several processes that have it one sees to it. */
-	next = hf_resume_follow(slot, fd, now);
-	if (next != 0) {
-		hf_publish_end(slot);
-		hf_watch_schedule(slot, next);
-		return true;
-	}
-	if (!hf_resume_broken(hf_wrap_of(slot)) || hf_wrap_fate(slot) != 0)
-		return false;
-	next = hf_resume_tend(slot, fd, now);
-	next = next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS;
-	hf_publish_broken(slot, now, next);
-	hf_watch_schedule(slot, next);
-	return true;
-}
-
-/* The verdict on a connection that may go on elsewhere: told, and not carried out. */
-static bool resumed_instead(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
-			    struct hf_ruling *ruling)
-{
-	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
-
-	if (hf_wrap_of(slot) == NULL || hf_resume_of(slot) == NULL || (!path && !ruling->gone) ||
-	    atomic_load(&slot->failed) != 0)
-		return false;
-	if (!hf_resume_lost(slot, path ? ETIMEDOUT : ECONNRESET))
-		return false;
-	if (path) {
-		ruling->end = false;
-		ruling->events &= 1U << HF_EV_DEAD;
-		hf_tell_reconnecting(slot, now, evidence, ruling);
-	}
-	hf_watch_schedule(slot, now + 1);
-	return true;
-}
-
-/* A connection in probe mode that is made anew: that is all there is to do. */
-static bool redialling(struct hf_slot *slot, int fd, uint64_t now)
-{
-	uint64_t next;
-
-	if (!hf_redial_broken(slot) || atomic_load(&slot->fate) != 0)
-		return false;
-	next = hf_redial_tend(slot, fd, now);
-	if (next == 0)
-		lost(slot, fd, now);
-	else if (atomic_load(&slot->fate) != 0)
-		hf_watch_done(slot);
-	else
-		hf_watch_schedule(slot, next != UINT64_MAX ? next : now + HF_WATCH_TICK_MS);
-	return true;
-}
-
-/* The verdict on one that is to be: told, and not carried out. */
-static bool redialled_instead(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
-			      struct hf_ruling *ruling)
-{
-	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
-
-	if (hf_redial_of(slot) == NULL || (!path && !ruling->gone) || atomic_load(&slot->failed) != 0 ||
-	    !hf_redial_lost(slot, fd, ruling->gone))
-		return false;
-	if (path) {
-		ruling->end = false;
-		ruling->events &= 1U << HF_EV_DEAD;
-		hf_tell_reconnecting(slot, now, evidence, ruling);
-	}
-	hf_watch_schedule(slot, now + 1);
-	return true;
-}
-
 /*
  * Whether the ruling is not to be acted upon.  While we looked, a hook found the peer to be plain (WRAP is what there
  * was before): what was seen may be the end of the connection that the peer turned away, and the program has another
@@ -478,7 +358,7 @@ static void examine(struct hf_slot *slot, int fd, int *held, uint64_t now)
 		if (atomic_load(&slot->cookie) != 0 && hf_same_socket(hand, slot))
 			hf_watch_schedule(slot, now + BLIND_MS); /* the kernel does not tell us of it: no verdict */
 		else
-			lost(slot, fd, now);
+			hf_look_lost(slot, fd, now);
 		return;
 	}
 	slot->tries = 0;
@@ -488,11 +368,11 @@ static void examine(struct hf_slot *slot, int fd, int *held, uint64_t now)
 		turned_plain(slot, now);
 	look_redialed(slot, now);
 	if (!slot->looked)
-		first_look(slot, now, hand, &evidence);
+		hf_look_first(slot, now, hand, &evidence);
 	if (!established(slot, fd, held, now, &evidence))
 		return;
 	hand = *held;
-	pause_seen(slot, now);
+	hf_look_pause_seen(slot, now);
 	if (slot->timeout != 0)
 		policy.timeout = slot->timeout;
 	if (atomic_load(&slot->lent) != 0)
@@ -500,7 +380,7 @@ static void examine(struct hf_slot *slot, int fd, int *held, uint64_t now)
 	own = hf_wrap_policy(slot, &policy);
 	hf_judge_look(&slot->judge, &own, now, &evidence, &ruling);
 	if (leads_to_anything(&ruling) && !proved(slot, hand, &evidence)) {
-		lost(slot, fd, now);
+		hf_look_lost(slot, fd, now);
 		return;
 	}
 	if (hf_wrap_of(slot) != NULL)
@@ -510,7 +390,8 @@ static void examine(struct hf_slot *slot, int fd, int *held, uint64_t now)
 		hf_watch_schedule(slot, now + UINT64_C(4) * HF_WATCH_TICK_MS);
 		return;
 	}
-	if (resumed_instead(slot, now, &evidence, &ruling) || redialled_instead(slot, fd, now, &evidence, &ruling))
+	if (hf_look_resumed_instead(slot, now, &evidence, &ruling) ||
+	    hf_look_redialled_instead(slot, fd, now, &evidence, &ruling))
 		return;
 	look_plain(slot, now, &evidence, &ruling);
 	if (hf_wrap_of(slot) == NULL)
@@ -543,12 +424,12 @@ static void look(struct hf_slot *slot, uint64_t now)
 	}
 	wrap = hf_wrap_of(slot);
 	if (wrap != NULL && (hf_resume_of(slot) != NULL || (hf_resume_stale(slot, wrap) && hf_resume_notice(slot))) &&
-	    atomic_load(&slot->failed) == 0 && resuming(slot, fd, now))
+	    atomic_load(&slot->failed) == 0 && hf_look_resuming(slot, fd, now))
 		return;
-	if (hf_redial_of(slot) != NULL && atomic_load(&slot->failed) == 0 && redialling(slot, fd, now))
+	if (hf_redial_of(slot) != NULL && atomic_load(&slot->failed) == 0 && hf_look_redialling(slot, fd, now))
 		return;
 	if (atomic_load(&slot->draining) != 0) {
-		drain(slot, now);
+		hf_look_drain(slot, now);
 		return;
 	}
 	hand = hf_hand_take(fd);

@@ -1,6 +1,6 @@
 /*
- * How connections end that have lived for a while: by then the library's thread looks at them with a table of
- * descriptors of its own (shim/hand.h), in both modes, and the program makes no more calls that it could lean on.
+ * How connections end that have lived for a while, so that the library's thread has looked at them, and that nobody in
+ * the program thinks of any more: it sleeps, or has handed them on.
  */
 #include "zoo_peer.h"
 
