@@ -528,6 +528,7 @@ static void allow(void)
 {
 	hf_guard_allow(program, sizeof program);
 	hf_guard_allow(run.wrap->rx_scratch, sizeof run.wrap->rx_scratch);
+	hf_guard_allow(hf_scratch(run.slot), HF_SCRATCH_SIZE);
 	hf_guard_allow(run.wrap->tx.owed, sizeof run.wrap->tx.owed);
 	hf_guard_allow(run.wrap->plan.head, sizeof run.wrap->plan.head);
 	hf_guard_allow(run.wrap->nonce, sizeof run.wrap->nonce);
