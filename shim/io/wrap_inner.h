@@ -209,8 +209,9 @@ static inline bool hf_wrap_at_end(const struct hf_wrap *wrap)
  */
 bool hf_wrap_reach_read(struct hf_slot *slot, int fd, uint32_t me, int flags, ssize_t *result, bool *plain);
 
-/* A write that is copied behind its header: one piece is quicker for the kernel than two (measured). */
-enum { HF_WRITE_SMALL = 2048 };
+/* Writes that are copied behind their header: one piece is quicker for the kernel than two (measured).  The small ones
+ * on the stack, which may be that of a signal handler. */
+enum { HF_WRITE_SMALL = 2048, HF_WRITE_MIDDLING = 4096 };
 
 /* Nor has any memory this much room: more bits than a user's address has on any machine we know. */
 static inline bool hf_endless(size_t size)

@@ -65,4 +65,3 @@ void hf_watch_done(struct hf_slot *slot)
 {
 	(void)slot;
 }
-
