@@ -80,7 +80,8 @@ static bool ours_alone(const struct hf_wrap *wrap)
 	memcpy(seen, (const void *)wrap->conn.holders, sizeof(seen));
 	other = (handles)((seen[0] != 0) & (seen[0] != me)) | (handles)((seen[1] != 0) & (seen[1] != me));
 	memcpy(any, &other, sizeof(any));
-	return (any[0] | any[1]) == 0 && atomic_load_explicit(&wrap->conn.doubt, memory_order_relaxed) == HF_DOUBT_NONE;
+	return me != 0 && (any[0] | any[1]) == 0 &&
+	       atomic_load_explicit(&wrap->conn.doubt, memory_order_relaxed) == HF_DOUBT_NONE;
 }
 
 /*
