@@ -8,10 +8,12 @@
  * BENCH_FRAMED=1: streams have 8 bytes more in front of each write, sent with it in one call and read apart from it:
  * what such a header costs at the least, in a program of its own.  They do not count.  BENCH_BEATS=MS: both ends talk
  * in messages and watch each other by beats every MS (beats.h), in everything but "poll".  BENCH_PORT is where the one
- * listens, BENCH_VIA where the other connects to: there is something in between.
+ * listens, BENCH_VIA where the other connects to: there is something in between.  BENCH_ONE_CPU: both on one processor,
+ * so that what both ends cost shows whole, and not where the scheduler puts them and how long the other sleeps.
  */
 #include "beats.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -239,6 +241,21 @@ static double used(int who)
 	       1e3 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+/* The last we may have: the first has the interrupts. */
+static void stay_on_one(void)
+{
+	cpu_set_t all, one;
+
+	CPU_ZERO(&one);
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		err(1, "sched_getaffinity");
+	for (size_t cpu = CPU_SETSIZE; cpu-- > 0 && CPU_COUNT(&one) == 0;)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one) < 0)
+		err(1, "sched_setaffinity");
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *beats_ms = getenv("BENCH_BEATS");
@@ -250,6 +267,8 @@ int main(int argc, char **argv)
 	if (size == 0 || size > LARGEST)
 		errx(2, "SIZE: expected 1 to %d", LARGEST);
 	framed = getenv("BENCH_FRAMED") != NULL;
+	if (getenv("BENCH_ONE_CPU") != NULL)
+		stay_on_one();
 	if (beats_ms != NULL && strcmp(what, "poll") != 0)
 		beating = strtoull(beats_ms, NULL, 10);
 	alarm(60);
