@@ -37,8 +37,6 @@ enum hf_phase {
 	HF_PHASE_BROKEN,  /* frames flowed, and may again on another connection (io/resume.h) */
 };
 
-#define HF_RX_WHOLE UINT32_MAX
-
 enum hf_wrap_why {
 	HF_WRAP_WHY_NONE,
 	HF_WRAP_WHY_KEY,     /* the peer has another key, or none, or one and we have none */
@@ -53,6 +51,7 @@ enum { HF_QUEUE_SIZE = HF_ARENA_QUEUE_SIZE };
 /* A message of so many bytes is read in one piece with its header, and copied from behind it: that is quicker for the
  * kernel than two (measured). */
 enum { HF_READ_SMALL = 1024 };
+#define HF_RX_WHOLE UINT32_MAX /* in rx_scratched: that is how */
 _Static_assert(HF_SCRATCH_SIZE > HF_HEADER_SIZE + HF_READ_SMALL, "one that is alone must not fill it");
 
 struct hf_wrap {

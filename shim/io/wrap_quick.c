@@ -212,25 +212,26 @@ static bool take_room(uint32_t me)
 	return !atomic_exchange_explicit(&room_taken[me % ROOMS], true, memory_order_acquire);
 }
 
-static ssize_t send_small(int fd, const struct hf_tx_plan *plan, const void *buf, size_t size, int flags)
+/* Header and program bytes as one piece, put together in ROOM. */
+static ssize_t send_from(uint8_t *room, int fd, const struct hf_tx_plan *plan, const void *buf, int flags)
 {
-	uint8_t copy[HF_HEADER_SIZE + HF_WRITE_SMALL];
+	memcpy(room, plan->head, HF_HEADER_SIZE);
+	memcpy(room + HF_HEADER_SIZE, buf, plan->second);
+	return hf_real.send(fd, room, HF_HEADER_SIZE + plan->second, flags);
+}
 
-	memcpy(copy, plan->head, HF_HEADER_SIZE);
-	memcpy(copy + HF_HEADER_SIZE, buf, size);
-	return hf_real.send(fd, copy, HF_HEADER_SIZE + size, flags);
+static ssize_t send_small(int fd, const struct hf_tx_plan *plan, const void *buf, int flags)
+{
+	uint8_t room[HF_HEADER_SIZE + HF_WRITE_SMALL];
+
+	return send_from(room, fd, plan, buf, flags);
 }
 
 /* The room is ours, and given back. */
-static ssize_t send_middling(int fd, const struct hf_tx_plan *plan, const void *buf, size_t size, int flags,
-			     uint32_t me)
+static ssize_t send_middling(int fd, const struct hf_tx_plan *plan, const void *buf, int flags, uint32_t me)
 {
-	uint8_t *room = rooms[me % ROOMS];
-	ssize_t sent;
+	ssize_t sent = send_from(rooms[me % ROOMS], fd, plan, buf, flags);
 
-	memcpy(room, plan->head, HF_HEADER_SIZE);
-	memcpy(room + HF_HEADER_SIZE, buf, size);
-	sent = hf_real.send(fd, room, HF_HEADER_SIZE + size, flags);
 	atomic_store_explicit(&room_taken[me % ROOMS], false, memory_order_release);
 	return sent;
 }
@@ -263,9 +264,9 @@ ssize_t hf_wrap_send_one(struct hf_slot *slot, int fd, const void *buf, size_t s
 	if (resume != NULL)
 		own_flags |= MSG_NOSIGNAL;
 	if (size <= HF_WRITE_SMALL && !hf_kernels(buf)) {
-		sent = send_small(fd, &plan, buf, size, own_flags);
+		sent = send_small(fd, &plan, buf, own_flags);
 	} else if (size <= HF_WRITE_MIDDLING && !hf_kernels(buf) && take_room(me)) {
-		sent = send_middling(fd, &plan, buf, size, own_flags, me);
+		sent = send_middling(fd, &plan, buf, own_flags, me);
 	} else {
 		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
 		sent = hf_real.sendmsg(fd, &msg, own_flags);

@@ -33,23 +33,33 @@ bool hf_look_resuming(struct hf_slot *slot, int fd, uint64_t now)
 	return true;
 }
 
-/* The verdict on a connection that may go on elsewhere: told, and not carried out. */
-bool hf_look_resumed_instead(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
-			     struct hf_ruling *ruling)
+static bool path_ends(const struct hf_ruling *ruling)
 {
-	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
+	return ruling->end && ruling->reason == HF_WHY_PATH;
+}
 
-	if (hf_wrap_of(slot) == NULL || hf_resume_of(slot) == NULL || (!path && !ruling->gone) ||
-	    atomic_load(&slot->failed) != 0)
-		return false;
-	if (!hf_resume_lost(slot, path ? ETIMEDOUT : ECONNRESET))
-		return false;
-	if (path) {
+/* It is looked at again at once, for it is broken now. */
+static void tell_instead(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
+			 struct hf_ruling *ruling)
+{
+	if (path_ends(ruling)) {
 		ruling->end = false;
 		ruling->events &= 1U << HF_EV_DEAD;
 		hf_tell_reconnecting(slot, now, evidence, ruling);
 	}
 	hf_watch_schedule(slot, now + 1);
+}
+
+/* The verdict on a connection that may go on elsewhere: told, and not carried out. */
+bool hf_look_resumed_instead(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evidence,
+			     struct hf_ruling *ruling)
+{
+	if (hf_wrap_of(slot) == NULL || hf_resume_of(slot) == NULL || (!path_ends(ruling) && !ruling->gone) ||
+	    atomic_load(&slot->failed) != 0)
+		return false;
+	if (!hf_resume_lost(slot, path_ends(ruling) ? ETIMEDOUT : ECONNRESET))
+		return false;
+	tell_instead(slot, now, evidence, ruling);
 	return true;
 }
 
@@ -74,16 +84,9 @@ bool hf_look_redialling(struct hf_slot *slot, int fd, uint64_t now)
 bool hf_look_redialled_instead(struct hf_slot *slot, int fd, uint64_t now, const struct hf_evidence *evidence,
 			       struct hf_ruling *ruling)
 {
-	bool path = ruling->end && ruling->reason == HF_WHY_PATH;
-
-	if (hf_redial_of(slot) == NULL || (!path && !ruling->gone) || atomic_load(&slot->failed) != 0 ||
+	if (hf_redial_of(slot) == NULL || (!path_ends(ruling) && !ruling->gone) || atomic_load(&slot->failed) != 0 ||
 	    !hf_redial_lost(slot, fd, ruling->gone))
 		return false;
-	if (path) {
-		ruling->end = false;
-		ruling->events &= 1U << HF_EV_DEAD;
-		hf_tell_reconnecting(slot, now, evidence, ruling);
-	}
-	hf_watch_schedule(slot, now + 1);
+	tell_instead(slot, now, evidence, ruling);
 	return true;
 }

@@ -187,7 +187,9 @@ static void be_jumper(int listener)
 {
 	struct sigaction act = {.sa_handler = jump};
 	int fd = zoo_must("accept", accept(listener, NULL, NULL));
+	size_t size;
 
+	(void)moved(&size);
 	greet(fd, false);
 	take_many(fd);
 	sigaction(SIGUSR1, &act, NULL);
@@ -195,7 +197,7 @@ static void be_jumper(int listener)
 		_exit(77);
 	raise(SIGSTOP);
 	if (sigsetjmp(out, 1) == 0) {
-		(void)!read(fd, got, after_many() ? sizeof got : in_part() ? HALF : 14);
+		(void)!read(fd, got, after_many() ? sizeof got : in_part() ? HALF : size);
 		wrong("nobody has sent a signal", 0);
 	}
 	go_on(fd);
