@@ -161,27 +161,31 @@ uint32_t hf_registered_trace(int epfd, const struct epoll_event *events, int cou
 {
 	struct hf_slot *slots[HF_TRACE_MOST];
 	uint32_t known = 0;
+	bool many = count > 1;
 
-	for (int i = 0; i < count; i++)
+	for (int i = 0; many && i < count; i++)
 		__builtin_prefetch(&table[place_of(epfd, events[i].data.u64)], 1);
 	(void)hf_turn_take(&owner, hf_turn_me(), -1);
 	for (int i = 0; i < count; i++) {
 		struct hf_registration *r = overflowed ? NULL : find(epfd, events[i].data.u64, false);
 		bool now = r != NULL && current(r);
 
-		slots[i] = NULL;
+		if (many)
+			slots[i] = NULL;
 		if (r == NULL || r->shared || (!now && HF_FD_KIND(r->entry) != HF_FD_SLOT))
 			continue;
 		if (now)
 			r->entry = hf_fdmap_get(r->fd);
 		out[i] = *r;
 		known |= 1U << i;
+		if (!many)
+			break;
 		if (HF_FD_KIND(r->entry) == HF_FD_SLOT)
 			slots[i] = hf_slot_at(HF_FD_INDEX(r->entry));
 		__builtin_prefetch(slots[i]);
 	}
 	hf_turn_end(&owner);
-	for (int i = 0; i < count && count > 1; i++)
+	for (int i = 0; many && i < count; i++)
 		hf_wrap_fetch(slots[i]);
 	return known;
 }

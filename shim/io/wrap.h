@@ -81,6 +81,7 @@ struct hf_wrap {
 	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte. */
 	uint32_t ahead;
 	uint64_t ahead_at;
+	uint32_t rx_like;              /* the last read came across frames that were all so long; 0: it did not */
 	_Atomic uint64_t lively_until; /* ms: no beat is due before; 0: one may be */
 	uint64_t rx_raw, tx_raw;       /* bytes taken from the kernel and given to it, handshake included */
 	struct hf_turn_word session_turn;

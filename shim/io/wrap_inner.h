@@ -256,11 +256,20 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(int flags);
 
-/* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then the program's; -1: errno. */
+/* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then what is spread; -1: errno. */
 struct hf_received {
 	size_t overhead, asked;
 	ssize_t got;
+	struct hf_spread spread;
 };
+
+/*
+ * Prepare a call for OVERHEAD bytes to the scratch and at most SIZE program bytes to BUF: into RECEIVED, and into the
+ * HF_RECEIVE_MOST of IOV; returns how many of these there are.
+ */
+enum { HF_RECEIVE_MOST = 2 + 2 * HF_SPREAD_MOST };
+size_t hf_wrap_receive_plan(struct hf_wrap *wrap, size_t overhead, void *buf, size_t size, struct hf_received *received,
+			    struct iovec iov[HF_RECEIVE_MOST]);
 
 /* A read of one piece, the rx turn ours; FIRST: such a call has been made for it, NULL: not yet. */
 ssize_t hf_wrap_recv_held(struct hf_slot *slot, int fd, uint32_t me, struct iovec *iov, int flags,

@@ -56,39 +56,46 @@ static ssize_t fate_of(struct hf_slot *slot, size_t done)
 
 /*
  * One call of the kernel's: protocol bytes into rx_scratch, program bytes into the program's buffer.  Into one piece of
- * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *ASKED: how
- * many bytes were asked for.
+ * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *PIECES of
+ * IOV are the program's.
  */
-static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead, struct iovec *iov,
-		       size_t *pieces, size_t *asked)
+static void receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead,
+		    struct hf_received *received, struct iovec *iov, size_t *pieces)
 {
-	size_t left = want->total - want->done, bytes, n = 0;
+	size_t left = want->total - want->done, bytes, n = overhead > 0;
 	bool whole = hf_rx_open(&wrap->rx) >= left;
 	struct msghdr msg = {.msg_iov = iov};
 
+	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
+	received->overhead = overhead;
+	received->spread.count = 0;
+	received->asked = overhead + bytes;
 	wrap->rx_scratched = (uint32_t)overhead;
 	if (overhead > 0)
-		iov[n++] = (struct iovec){wrap->rx_scratch, overhead};
-	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
-	*asked = overhead + bytes;
-	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
-		return hf_confined_receive(fd, iov, flags, asked);
-	if (n + *pieces == 1)
-		return hf_real.recv(fd, iov[0].iov_base, iov[0].iov_len, flags);
+		iov[0] = (struct iovec){wrap->rx_scratch, overhead};
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
+		received->got = hf_confined_receive(fd, iov, flags, &received->asked);
+		return;
+	}
 	msg.msg_iovlen = n + *pieces;
-	return hf_real.recvmsg(fd, &msg, flags);
+	if (*pieces == 1)
+		msg.msg_iovlen = hf_wrap_receive_plan(wrap, overhead, iov[n].iov_base, bytes, received, iov);
+	received->got = msg.msg_iovlen == 1 ? hf_real.recv(fd, iov[0].iov_base, iov[0].iov_len, flags)
+					    : hf_real.recvmsg(fd, &msg, flags);
 }
 
-/* GOT bytes came as receive() asked for them: how many of them are the program's. -1: corrupt. */
-static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_t pieces, size_t overhead, size_t got)
+/* It came as receive() asked for it, to TO and, if they are more, other PIECES: how many bytes are the program's. -1:
+ * corrupt. */
+static ssize_t take(struct hf_slot *slot, int fd, const struct hf_received *received, uint8_t *to, size_t pieces)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_rx_news news;
-	size_t mine = got < overhead ? got : overhead, theirs = got - mine, bytes;
+	size_t got = (size_t)received->got, mine = got < received->overhead ? got : received->overhead;
+	size_t theirs = got - mine, bytes, reach;
 
 	hf_books_open(&wrap->rx_books_open);
 	wrap->rx_raw += got;
-	if (overhead == 0 && theirs <= hf_rx_open(&wrap->rx)) {
+	if (received->overhead == 0 && theirs <= hf_rx_open(&wrap->rx)) {
 		hf_rx_passed(&wrap->rx, theirs);
 		hf_books_close(&wrap->rx_books_open);
 		return (ssize_t)theirs;
@@ -97,13 +104,14 @@ static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_
 		hf_wrap_fail(slot, EPROTO);
 		return -1;
 	}
-	bytes = hf_rx_squeeze_split(&wrap->rx, wrap->rx_scratch, mine, iov[overhead > 0].iov_base, theirs, &news);
+	bytes = hf_rx_squeeze_spread(&wrap->rx, wrap->rx_scratch, mine, &received->spread, to, theirs, &news, &reach);
 	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
 		return -1;
+	wrap->rx_like = news.frames > 1 && news.even ? news.length : 0;
 	hf_books_close(&wrap->rx_books_open);
 	/* Programs that cleared their buffer first count on the end of what they read being a zero. */
-	if ((size_t)bytes < theirs)
-		memset((char *)iov[overhead > 0].iov_base + bytes, 0, theirs - bytes);
+	if (bytes < reach)
+		memset(to + bytes, 0, reach - bytes);
 	return (ssize_t)bytes;
 }
 
@@ -161,13 +169,13 @@ static ssize_t broke(struct want *want)
 	return want->done > 0 ? (ssize_t)want->done : -1;
 }
 
-/* GOT came of a call of the kernel's that ASKED; errno was ERROR before.  False: *RESULT is that of the program's call,
- * true: it goes on. */
-static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct iovec *iov, size_t pieces,
-		    size_t overhead, size_t asked, ssize_t got, int error, ssize_t *result)
+/* A call of the kernel's, as receive() makes it, has been made; errno was ERROR before.  False: *RESULT is that of the
+ * program's call, true: it goes on. */
+static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct hf_received *received, uint8_t *to,
+		    size_t pieces, int error, ssize_t *result)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	ssize_t bytes;
+	ssize_t got = received->got, bytes;
 
 	if (got < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno)) {
 		*result = broke(want);
@@ -189,7 +197,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 		*result = end_of(wrap, want->done);
 		return false;
 	}
-	bytes = take(slot, fd, iov, pieces, overhead, (size_t)got);
+	bytes = take(slot, fd, received, to, pieces);
 	if (bytes < 0) {
 		*result = fate_of(slot, want->done);
 		return false;
@@ -197,7 +205,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	want->done += (size_t)bytes;
 	*result = (ssize_t)want->done;
 	/* Less came than was asked for: the kernel's queue is empty.  An edge-triggered program counts on that. */
-	if (want->done > 0 && (size_t)got < asked && enough(want))
+	if (want->done > 0 && (size_t)got < received->asked && enough(want))
 		return false;
 	error = errno;
 	if ((want->done > 0 && enough(want)) || wait_for_more(fd, want))
@@ -219,16 +227,13 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		const struct hf_received *first = want->first;
 
 		want->first = NULL;
-		iov[0] = (struct iovec){wrap->rx_scratch, first->overhead};
-		iov[first->overhead > 0] = want->iov[0];
-		if (!goes_on(slot, hf_number_of(slot, fd), want, iov, 1, first->overhead, first->asked, first->got,
-			     errno, &result))
+		if (!goes_on(slot, hf_number_of(slot, fd), want, first, want->iov[0].iov_base, 1, errno, &result))
 			return result;
 	}
 	while (want->done < want->total) {
-		size_t overhead = hf_rx_overhead(&wrap->rx), pieces, asked;
+		size_t overhead = hf_rx_overhead(&wrap->rx), pieces;
+		struct hf_received received;
 		int error = errno;
-		ssize_t got;
 
 		fd = hf_number_of(slot, fd);
 		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
@@ -245,8 +250,8 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
-		got = receive(wrap, fd, want, next_flags(want), overhead, iov, &pieces, &asked);
-		if (!goes_on(slot, fd, want, iov, pieces, overhead, asked, got, error, &result))
+		receive(wrap, fd, want, next_flags(want), overhead, &received, iov, &pieces);
+		if (!goes_on(slot, fd, want, &received, iov[overhead > 0].iov_base, pieces, error, &result))
 			return result;
 	}
 	return (ssize_t)want->done;
