@@ -46,7 +46,7 @@ static void path(FILE *out, const struct hf_arena_view *view, const struct hf_ti
 	if (view->asked_since != 0)
 		fprintf(out, " A question has been open for %s.", ago(now, view->asked_since).text);
 	else
-		fprintf(out, " Nothing is asked of it at the moment.");
+		fprintf(out, " Nothing was being asked of it at the last look.");
 	outcome(out, timer, now);
 }
 
