@@ -44,14 +44,24 @@ static void complain(const char *line, void *arg)
 	hf_tell("%s", line);
 }
 
+static bool wraps(const struct hf_config *config)
+{
+	bool wraps = config->mode == HF_MODE_WRAP;
+
+	for (size_t i = 0; i < config->nrules; i++)
+		wraps = wraps || config->rules[i].mode == HF_MODE_WRAP;
+	return wraps;
+}
+
 /* With a secret that cannot be had nothing would connect; with one that all can have, whoever likes. */
-static bool check_key(const char *path)
+static bool check_key(const struct hf_config *config)
 {
 	static uint8_t bytes[HF_KEY_ROOM];
+	const char *path = config->key_file;
 	struct stat status;
 	long size;
 
-	if (!*path)
+	if (!*path || !wraps(config))
 		return true;
 	size = hf_key_read(path, bytes, sizeof bytes);
 	explicit_bzero(bytes, sizeof bytes);
@@ -79,7 +89,7 @@ static bool set_and_check(const struct hf_run_options *options)
 	}
 	complaints = complain_about_unknown();
 	complaints += hf_config_read(&config, from_environment, complain, NULL);
-	if (complaints == 0 && !check_key(config.key_file))
+	if (complaints == 0 && !check_key(&config))
 		complaints++;
 	return complaints == 0;
 }
