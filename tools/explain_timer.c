@@ -83,7 +83,8 @@ static void reply(FILE *out, const struct hf_arena_view *view, const struct hf_t
 	fprintf(out, "After a request the peer has %s for the first byte of its reply.",
 		hf_short_ms(timer->length).text);
 	if (!timer->runs) {
-		fprintf(out, " It owes none%s.", view->unacked != 0 ? " until its host has all of the request" : "");
+		fprintf(out, view->unacked != 0 ? " None is waited for until its host has all of the request."
+						: " None is waited for now.");
 		return;
 	}
 	fprintf(out, " It has owed one for %s.", ago(now, timer->since).text);
