@@ -75,6 +75,18 @@ static bool check_key(const struct hf_config *config)
 	return true;
 }
 
+/* Settings that are right by themselves, and between them do nothing. */
+static void warn_of_no_effect(const struct hf_config *config)
+{
+	if (config->on_dead == HF_RECONNECT && !wraps(config) && config->redial == HF_REDIAL_OFF)
+		hf_tell("warning: HOLDFAST_ON_DEAD: \"reconnect\" acts as abort: expected wrap mode (--wrap, or a "
+			"rule) at "
+			"both ends, or HOLDFAST_REDIAL");
+	if (config->redial != HF_REDIAL_OFF && config->on_dead != HF_RECONNECT)
+		hf_tell("warning: HOLDFAST_REDIAL: \"idle\" has no effect: expected HOLDFAST_ON_DEAD=reconnect with "
+			"it");
+}
+
 /* Put the settings into our own environment, which the command inherits, and judge the whole. */
 static bool set_and_check(const struct hf_run_options *options)
 {
@@ -91,6 +103,8 @@ static bool set_and_check(const struct hf_run_options *options)
 	complaints += hf_config_read(&config, from_environment, complain, NULL);
 	if (complaints == 0 && !check_key(&config))
 		complaints++;
+	if (complaints == 0)
+		warn_of_no_effect(&config);
 	return complaints == 0;
 }
 
