@@ -66,7 +66,8 @@ void hf_wrap_vanished(struct hf_slot *slot, int fd)
 	 * who want many.  Inside one, bytes are missing. */
 	if (hf_rx_between(&wrap->rx) && hf_runtime.config.level < HF_INFO)
 		return;
-	hf_tell_now(slot, fd, HF_EV_VANISHED);
+	hf_tell_now(slot, fd, HF_EV_VANISHED,
+		    hf_rx_between(&wrap->rx) ? NULL : "within a piece of data, the rest of which is lost");
 }
 
 /* dead/unanswered */
