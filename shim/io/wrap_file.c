@@ -102,7 +102,7 @@ static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wai
 			}
 			if (!hf_may_write(wrap)) {
 				hf_turn_end(&wrap->tx_turn);
-				*result = hf_broken_pipe(0);
+				*result = hf_write_ended(slot, fd, 0);
 				return false;
 			}
 			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;
