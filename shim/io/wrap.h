@@ -108,7 +108,7 @@ struct hf_wrap {
 	_Atomic uint8_t told_vanished;                  /* the vanished event */
 	_Atomic uint8_t why;                            /* why a handshake failed, for the event: enum hf_wrap_why */
 	_Atomic uint8_t renew;                          /* connected again: judge it afresh */
-	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
+	_Atomic uint8_t shut_read; /* the real SHUT_RD has been done, or the program asked for it: HF_SHUT_ASKED */
 	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 	_Atomic uint8_t spoken;          /* server: the program has something to say: bytes, its end, a close */
@@ -123,6 +123,8 @@ struct hf_wrap {
 	_Atomic uint32_t link;       /* how often it has moved to another socket (io/resume_share.c) */
 	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };
+
+enum { HF_SHUT_ASKED = 2 }; /* and the kernel does not know of it */
 
 _Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has this room in the arena");
 
