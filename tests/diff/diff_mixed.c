@@ -221,6 +221,29 @@ SCRIPT(reset_behind_messages)
 	}
 }
 
+/* Nor is one lost that a splice meets behind bytes. */
+SCRIPT(reset_behind_splice)
+{
+	struct linger reset = {1, 0};
+	int pipes[2];
+
+	link_up();
+	CLIENT
+	{
+		T(write(fd, "hello", 5));
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+	SERVER
+	{
+		MUST(pipe(pipes));
+		T(splice(fd, NULL, pipes[1], NULL, 100, 0));
+		READ(buf, read(pipes[0], buf, 100));
+		READ(buf, recv(fd, buf, 100, 0));
+		READ(buf, recv(fd, buf, 100, 0));
+	}
+}
+
 /* A program that ends without having closed: its peer learns of it as natively, at once. */
 SCRIPT(left_unread)
 {
@@ -253,5 +276,6 @@ SCRIPT(left_shut)
 	TIMED(0, 100, T(send(fd, "x", 1, MSG_NOSIGNAL)));
 }
 
-DUET_MAIN(PLAY(reset_behind_messages), PLAY(empty_messages), PLAY(peek_all), PLAY(discard_all), PLAY(write_ended),
-	  PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread), PLAY(left_shut))
+DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
+	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
+	  PLAY(left_shut))
