@@ -260,6 +260,28 @@ SCRIPT(left_unread)
 	T(send(fd, "x", 1, MSG_NOSIGNAL));
 }
 
+/* Who waits for bytes alone comes for the end, too. */
+SCRIPT(left_reset)
+{
+	struct linger reset = {1, 0};
+
+	link_up();
+	SERVER
+	{
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+	CLIENT
+	{
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		T(poll(&p, 1, 5000));
+		say("%s to be read", p.revents & POLLIN ? "something" : "nothing");
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+}
+
 SCRIPT(left_shut)
 {
 	link_up();
@@ -278,4 +300,4 @@ SCRIPT(left_shut)
 
 DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
 	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
-	  PLAY(left_shut))
+	  PLAY(left_reset), PLAY(left_shut))
