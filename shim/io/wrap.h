@@ -63,8 +63,8 @@ struct hf_wrap {
 	_Atomic uint32_t phase; /* enum hf_phase */
 	_Atomic int fate;       /* errno for every later call, in every process; 0 while it lives */
 	struct hf_turn_word rx_turn, tx_turn;
-	_Atomic uint32_t link;           /* how often it has moved to another socket (io/resume_share.c) */
-	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
+	_Atomic uint32_t link;     /* how often it has moved to another socket (io/resume_share.c) */
+	_Atomic uint8_t shut_read; /* the real SHUT_RD has been done, or the program asked for it: HF_SHUT_ASKED */
 	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 	_Atomic uint8_t low_raised;      /* the kernel has the mark below for the time of a wait */
@@ -122,6 +122,8 @@ struct hf_wrap {
 	_Atomic uint64_t resume_box; /* of the process that sees to it (io/resume_family.c); 0: none */
 	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };
+
+enum { HF_SHUT_ASKED = 2 }; /* and the kernel does not know of it */
 
 _Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has this room in the arena");
 

@@ -256,6 +256,10 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(int flags);
 
+/* The program has ended its direction and writes on: EPIPE, unless the socket has an error to tell, which goes before.
+ */
+ssize_t hf_write_ended(struct hf_slot *slot, int fd, int flags);
+
 /* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then what is spread; -1: errno. */
 struct hf_received {
 	size_t overhead, asked;

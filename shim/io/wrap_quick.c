@@ -28,6 +28,7 @@ static bool frames_flow(const struct hf_wrap *wrap)
 static bool may_read(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	return frames_flow(wrap) && !wrap->rx.fin && !wrap->rx.bye && !wrap->rx.proof_due &&
+	       atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) != HF_SHUT_ASKED &&
 	       atomic_load_explicit(&wrap->ended, memory_order_relaxed) == 0 &&
 	       atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed) == 0 &&
 	       atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1 &&

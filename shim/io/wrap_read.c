@@ -183,8 +183,10 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	}
 	if (got < 0) {
 		*result = want->done > 0 ? (ssize_t)want->done : -1;
-		if (want->done > 0)
+		if (want->done > 0) {
+			hf_wrap_took_error(wrap, -errno); /* told by the next call, as by the kernel's own */
 			errno = error;
+		}
 		return false;
 	}
 	if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0)) {
@@ -283,8 +285,8 @@ static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 	return done;
 }
 
-/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises. */
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting)
+/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises.  *ENDS: the peer's end is in it. */
+static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting, bool *ends)
 {
 	uint8_t *room = hf_sys_mmap(NULL, waiting, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hf_rx copy = wrap->rx;
@@ -298,6 +300,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
 		bytes = bytes < want->total ? bytes : want->total;
+		*ends = copy.fin || copy.bye || copy.corrupt;
 		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
 			bytes = scatter(want, room, bytes);
 	}
@@ -305,7 +308,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
 }
 
-static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
+static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *ends)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int waiting = 0;
@@ -340,8 +343,38 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
-		return peek_beyond(wrap, fd, want, (size_t)waiting);
+		return peek_beyond(wrap, fd, want, (size_t)waiting, ends);
 	return peek_frame(wrap, fd, want);
+}
+
+/* Until the kernel has more than it has now.  False: it will not, or not in time, or a signal came. */
+static bool wait_behind(int fd, const struct want *want)
+{
+	enum { NAP_MS = 2 };
+	const struct timespec nap = {0, NAP_MS * 1000000};
+	int waiting = 0;
+
+	/* What is there keeps poll(2) from waiting, and each beat would give the kernel's own limit anew. */
+	if (want->limit != 0)
+		return hf_wrap_now_ms() - want->started < want->limit && hf_real.ppoll(NULL, 0, &nap, NULL) == 0;
+	return hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
+	       hf_real.recv(fd, NULL, (size_t)waiting + 1, MSG_PEEK | MSG_TRUNC | MSG_WAITALL) > waiting;
+}
+
+/* MSG_WAITALL and SO_RCVLOWAT hold for a look, too. */
+static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
+{
+	for (;;) {
+		bool ends = false;
+		ssize_t got = peek_once(slot, fd, want, &ends);
+		int error = errno;
+
+		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
+		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_number_of(slot, fd), want)) {
+			errno = error;
+			return got;
+		}
+	}
 }
 
 /* MSG_TRUNC: the program bytes are thrown away (tcp(7)). */
@@ -359,7 +392,9 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 		part.count = 1;
 		part.total = iov.iov_len;
 		part.done = 0;
-		if (total > 0)
+		part.least = want->least > total ? want->least - total : 1;
+		part.least = part.least < part.total ? part.least : part.total;
+		if (total > 0 && total >= want->least)
 			part.flags |= MSG_DONTWAIT;
 		got = read_on(slot, fd, &part);
 		want->quiet = part.quiet;
@@ -431,9 +466,12 @@ static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
 static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want *want, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
 	ssize_t result;
 	int low;
 
+	if (hf_unlikely(asked)) /* what is there, and then the end */
+		want->flags |= MSG_DONTWAIT;
 	want->limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
 	if (want->limit != 0)
 		want->started = hf_wrap_now_ms();
@@ -457,6 +495,8 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 		result = read_any(slot, fd, want);
 	}
 	hf_turn_end(&wrap->rx_turn);
+	if (hf_unlikely(asked && result < 0 && errno == EAGAIN))
+		result = 0;
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	if (hf_unlikely(want->quiet))
