@@ -58,9 +58,9 @@ SCRIPT(peek_all)
 		READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT));
 		catch_signal(SIGALRM, SA_RESTART);
 		alarm_in(300);
-		TIMED(250, 350, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
+		TIMED(250, 2000, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
 		set_time(SO_RCVTIMEO, 300);
-		TIMED(250, 350, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
+		TIMED(250, 2000, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
 		set_time(SO_RCVTIMEO, 0);
 		set_int(SOL_SOCKET, SO_RCVLOWAT, 5);
 		let_go();
