@@ -13,6 +13,7 @@
 
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -56,19 +57,33 @@ static void shut_reading(struct hf_wrap *wrap, int fd)
 		hf_sys_shutdown(fd, SHUT_RD);
 }
 
+/* Whether the turn for writing can be taken from who has it, and the connection lives. */
+static bool may_cut(struct hf_slot *slot)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	return wrap != NULL && hf_resume_of(slot) == NULL && hf_wrap_fate(slot) == 0 &&
+	       atomic_load(&wrap->phase) == HF_PHASE_ON && wrap->queued == wrap->flushed;
+}
+
+/* Who has the turn waits for room, and not for a processor. */
+static bool is_full(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	return hf_sys_poll(&p, 1, 0) == 0;
+}
+
 /*
  * Somebody sleeps in a write, whose frame is open.  The kernel's own end wakes him, as it would natively; behind bytes
  * of an open frame no other can be said, and it tells the peer as much: all that the kernel has taken, then the end.
  * Not where another connection could take the rest.  BOTH: reading ends, too; to the kernel only if somebody sleeps
  * there as well, for with both directions shut the peer's next beat would destroy what is on its way.
  */
-static bool cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
+static void cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	if (wrap == NULL || hf_resume_of(slot) != NULL || hf_wrap_fate(slot) != 0 ||
-	    atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->queued > wrap->flushed)
-		return false;
 	if (atomic_exchange(&wrap->real_shut_write, 1) == 0) {
 		hf_sys_shutdown(fd, SHUT_WR);
 		hf_wrap_session_lock(wrap, me);
@@ -82,7 +97,6 @@ static bool cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 		shut_reading(wrap, fd);
 	}
 	hf_watch_poke(slot);
-	return true;
 }
 
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
@@ -90,7 +104,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	enum { PATIENCE_MS = 20 };
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
-	bool ours;
+	bool ours = false;
 
 	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(slot, fd);
 	if (*plain)
@@ -108,9 +122,12 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 				return 0;
 		}
 	}
-	ours = how != SHUT_RD && hf_wrap_take_tx(slot, fd, me, PATIENCE_MS);
-	if (how != SHUT_RD && !ours && cut_off(slot, fd, me, how == SHUT_RDWR))
-		return 0;
+	while (how != SHUT_RD && !(ours = hf_wrap_take_tx(slot, fd, me, PATIENCE_MS)) && may_cut(slot)) {
+		if (is_full(fd)) {
+			cut_off(slot, fd, me, how == SHUT_RDWR);
+			return 0;
+		}
+	}
 	if (how != SHUT_WR)
 		shut_reading(wrap, fd);
 	if (how == SHUT_RD)

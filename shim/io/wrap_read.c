@@ -1,6 +1,7 @@
 /*
  * Reading from a wrapped connection: the kernel's own call into the program's own buffer, headers squeezed out of it.
  */
+#include "io/adopt.h"
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
@@ -300,7 +301,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
 		bytes = bytes < want->total ? bytes : want->total;
-		*ends = copy.fin || copy.bye || copy.corrupt;
+		*ends = *ends || copy.fin || copy.bye || copy.corrupt;
 		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
 			bytes = scatter(want, room, bytes);
 	}
@@ -347,30 +348,44 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *
 	return peek_frame(wrap, fd, want);
 }
 
-/* Until the kernel has more than it has now.  False: it will not, or not in time, or a signal came. */
-static bool wait_behind(int fd, const struct want *want)
+/* For what may come behind bytes that are there, which keep poll(2) from waiting.  False: the time is over, or a signal
+ * came. */
+static bool wait_behind(struct want *want)
 {
 	enum { NAP_MS = 2 };
 	const struct timespec nap = {0, NAP_MS * 1000000};
-	int waiting = 0;
 
-	/* What is there keeps poll(2) from waiting, and each beat would give the kernel's own limit anew. */
-	if (want->limit != 0)
-		return hf_wrap_now_ms() - want->started < want->limit && hf_real.ppoll(NULL, 0, &nap, NULL) == 0;
-	return hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
-	       hf_real.recv(fd, NULL, (size_t)waiting + 1, MSG_PEEK | MSG_TRUNC | MSG_WAITALL) > waiting;
+	if (want->limit != 0 && hf_wrap_now_ms() - want->started >= want->limit)
+		return false;
+	if (!want->quiet)
+		(void)hf_quiet_begin(&want->mask, NULL);
+	want->quiet = true;
+	return hf_real.ppoll(NULL, 0, &nap, &want->mask.own) == 0;
+}
+
+static bool nothing_more(struct hf_slot *slot, int fd)
+{
+	int state;
+
+	if (atomic_load(&hf_sys_confined))
+		return true; /* not to be asked */
+	state = hf_tcp_state(fd);
+
+	return state == HF_TCP_CLOSE || hf_tcp_peer_ended(state) || atomic_load(&hf_wrap_of(slot)->shut_read) != 0;
 }
 
 /* MSG_WAITALL and SO_RCVLOWAT hold for a look, too. */
 static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 {
 	for (;;) {
-		bool ends = false;
+		/* Before what has come is looked at. */
+		bool ends = want->least > 1 && nothing_more(slot, hf_number_of(slot, fd));
+		int error;
 		ssize_t got = peek_once(slot, fd, want, &ends);
-		int error = errno;
 
+		error = errno;
 		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
-		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_number_of(slot, fd), want)) {
+		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(want)) {
 			errno = error;
 			return got;
 		}
