@@ -1,13 +1,14 @@
 /*
  * What once went wrong, each as the program that showed it: sweeps over all descriptors, sets larger than they are,
  * credentials changed by several threads, threads and processes that leave by the bare system call, connections
- * inherited, reused under a sleeper, cancelled in close, retried.
+ * inherited, reused under a sleeper, cancelled in close, retried, closed where there are few numbers.
  */
 #include "zoo.h"
 
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 
@@ -409,9 +410,53 @@ static void redial(void)
 	T(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == option(l, IPPROTO_TCP, TCP_KEEPIDLE));
 }
 
+/* What is written arrives, though the connection is closed at once and there are few numbers, or none to spare. */
+static void say_and_close(unsigned limit, bool none_to_spare)
+{
+	struct rlimit r = {limit, limit};
+	char buf[4096];
+	int l, fd, port, status;
+	pid_t pid;
+
+	l = listen_any(&port);
+	pid = MUST(fork());
+	if (pid == 0) {
+		struct sockaddr_in a = loopback(port);
+
+		alarm(10);
+		MUST(setrlimit(RLIMIT_NOFILE, &r));
+		for (int i = 0; i < 4; i++) {
+			fd = MUST(socket(AF_INET, SOCK_STREAM, 0));
+			while (none_to_spare && open("/dev/null", O_RDONLY) >= 0)
+				;
+			MUST(connect(fd, SA(&a), sizeof a));
+			fill(buf, 3000, (unsigned)i);
+			MUST(write(fd, buf, 3000));
+			MUST(close(fd));
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < 4; i++) {
+		fd = MUST(accept(l, NULL, NULL));
+		drain("said before the close", fd);
+		MUST(close(fd));
+	}
+	MUST(waitpid(pid, &status, 0));
+	say_status("the client", status);
+	MUST(close(l));
+}
+
+static void few_numbers(void)
+{
+	say_and_close(400, false);
+	say_and_close(100, false);
+	say_and_close(60, true);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
+		{"few_numbers", few_numbers},
 		{"sweeps", sweeps},
 		{"select_many", select_many},
 		{"credentials", credentials},
