@@ -67,6 +67,8 @@ struct hf_wrap {
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
 	uint32_t rx_scratched; /* how many it asked for there; HF_RX_WHOLE: it put all into its own memory */
 	uint8_t small_run;     /* so many messages in a row were small ones */
+	/* What the last read that never came back to say so had taken: behind how many bytes, and program bytes. */
+	uint64_t rx_caught_at, rx_caught;
 	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; and
 	 * whether that was all there was. */
 	bool ahead_alone;
@@ -80,6 +82,7 @@ struct hf_wrap {
 	bool plan_of_queue;       /* its program bytes come from the queue */
 	uint32_t queued, flushed; /* of the program bytes that wait for the peer's HELLO, in the arena's queue */
 	bool shut_after_queue;
+	_Atomic uint8_t tx_file; /* what is sent comes from a file or a pipe, which may be waited for */
 	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 
 	/* What was moved is being written down: a thread that dies there leaves books that nobody can believe. */

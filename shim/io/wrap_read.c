@@ -209,10 +209,38 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	return false;
 }
 
+/* As io/wrap_overtaken.c says; GOT bytes came, as receive() has asked for them.  False: the turn is not ours, *RESULT
+ * is that of the program's call. */
+static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *want, struct iovec *iov, size_t pieces,
+		      struct hf_received *first, ssize_t *result)
+{
+	size_t piece = first->overhead > 0;
+	bool open = false;
+
+	*result = 0;
+	if (first->got > 0)
+		*result = hf_wrap_overtaken_rx(slot, fd, me, first, iov[piece].iov_base,
+					       pieces == 1 ? iov[piece].iov_len : 0, &open);
+	if (*result < 0) {
+		*result = want->done > 0 ? (ssize_t)want->done : -1;
+		return false;
+	}
+	if (open && first->overhead == 0)
+		iov[0] = iov[piece];
+	want->done += (size_t)*result;
+	*result = (ssize_t)want->done;
+	if (open || (want->done == 0 && hf_wrap_retake_rx(slot, fd, me)))
+		return true;
+	if (want->done == 0)
+		*result = -1;
+	return false;
+}
+
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct iovec iov[MOST_IOV + 1];
+	uint32_t me = hf_turn_me();
 	ssize_t result;
 
 	if (want->first != NULL) {
@@ -226,11 +254,14 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return result;
 	}
 	while (want->done < want->total) {
-		size_t overhead = hf_rx_overhead(&wrap->rx), pieces, asked;
+		struct hf_received one;
+		size_t pieces;
 		int error = errno;
-		ssize_t got;
 
 		fd = hf_number_of(slot, fd);
+		/* In the wait before. */
+		if (hf_overtaken(&wrap->rx_turn, me) && !hf_wrap_retake_rx(slot, fd, me))
+			return want->done > 0 ? (ssize_t)want->done : fate_of(slot, 0);
 		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
 			want->done += hf_resume_from_inbox(slot, want->iov, want->count, want->done,
 							   want->total - want->done, true);
@@ -245,8 +276,17 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
-		got = receive(wrap, fd, want, next_flags(want), overhead, iov, &pieces, &asked);
-		if (!goes_on(slot, fd, want, iov, pieces, overhead, asked, got, error, &result))
+		one = (struct hf_received){.overhead = hf_rx_overhead(&wrap->rx), .at = wrap->rx_raw};
+		one.got = receive(wrap, fd, want, next_flags(want), one.overhead, iov, &pieces, &one.asked);
+		if (hf_overtaken(&wrap->rx_turn, me)) {
+			bool taken = one.got > 0;
+
+			if (!caught_up(slot, fd, me, want, iov, pieces, &one, &result))
+				return result;
+			if (taken && wrap->rx_caught_at == one.at)
+				continue;
+		}
+		if (!goes_on(slot, fd, want, iov, pieces, one.overhead, one.asked, one.got, error, &result))
 			return result;
 	}
 	return (ssize_t)want->done;
@@ -310,6 +350,8 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		int ready;
 
 		fd = hf_number_of(slot, fd);
+		if (hf_overtaken(&wrap->rx_turn, hf_turn_me()) && !hf_wrap_retake_rx(slot, fd, hf_turn_me()))
+			return fate_of(slot, 0);
 		ready = hf_wrap_swallow(slot, fd);
 
 		if (ready < 0) {
@@ -441,7 +483,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 	result = read_any(slot, fd, want);
 	while (hf_unlikely(want->broken)) {
 		want->broken = false;
-		hf_turn_end(&wrap->rx_turn);
+		hf_turn_end_ours(&wrap->rx_turn, me);
 		if (!wait_broken(slot, fd, want, &result) ||
 		    !hf_wrap_reach_read(slot, fd, me, want->flags, &result, plain)) {
 			if (want->quiet)
@@ -451,7 +493,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 		}
 		result = read_any(slot, fd, want);
 	}
-	hf_turn_end(&wrap->rx_turn);
+	hf_turn_end_ours(&wrap->rx_turn, me);
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	if (hf_unlikely(want->quiet))
