@@ -218,6 +218,15 @@ static void complain_about(const char *name, const struct hf_problem *problem, h
 		complain(line, arg);
 }
 
+void hf_config_wrong(const char *name, const char *value, const char *expected, hf_config_complain *complain, void *arg)
+{
+	struct hf_problem problem;
+
+	problem.value = hf_slice(value);
+	strlcpy(problem.expected, expected, sizeof problem.expected);
+	complain_about(name, &problem, complain, arg);
+}
+
 /* A timeout below the interval: nothing would have been asked of the peer by then. */
 static bool timeout_too_short(const struct hf_config *config, const char *value, struct hf_problem *problem)
 {
@@ -246,6 +255,12 @@ int hf_config_read(struct hf_config *config, hf_config_lookup *lookup, hf_config
 		/* An empty variable is how shells and unit files say "not set". */
 		if (!value || !*value || parse(config, setting, value, &problem))
 			continue;
+		/* Of a list: a comma too many.  The empty entry itself would show nothing. */
+		if (problem.value.length == 0) {
+			problem.value = hf_slice(value);
+			strlcpy(problem.expected, "entries separated by commas, none of them empty",
+				sizeof problem.expected);
+		}
 		complain_about(setting->name, &problem, complain, arg);
 		complaints++;
 		preset(config, setting);

@@ -100,13 +100,25 @@ void hf_config_defaults(struct hf_config *config);
 /*
  * Fill CONFIG from LOOKUP.  A wrong value is told through COMPLAIN and that setting keeps its default; so is a
  * combination that cannot work (timeout below the interval).  Unless given, the timeout is 3 x interval.
- * An unknown HOLDFAST_* name is not seen here: see hf_config_known().
+ * An unknown HOLDFAST_* name is not seen here: see hf_config_unknown().
  * Returns the number of complaints.
  */
 int hf_config_read(struct hf_config *config, hf_config_lookup *lookup, hf_config_complain *complain, void *arg);
 
 /* Whether NAME ("HOLDFAST_INTERVAL") is a variable of ours; used to catch misspelt names. */
 bool hf_config_known(const char *name);
+
+enum { HF_UNKNOWN_LINE = 256 };
+
+/*
+ * Whether NAME of ENTRY, "NAME=VALUE" in an environment, begins with HOLDFAST_ and is no variable of ours or of a part
+ * of holdfast; then LINE says so, with the setting it is near to.  *SLIP: it is so near that it was meant to be that.
+ */
+bool hf_config_unknown(const char *entry, char line[HF_UNKNOWN_LINE], bool *slip);
+
+/* Tell, in the words of hf_config_read(), that the value of NAME is wrong for a reason that is found out later. */
+void hf_config_wrong(const char *name, const char *value, const char *expected, hf_config_complain *complain,
+		     void *arg);
 
 /* Parse "50ms", "5s", "2m", "1h", "1.5s" or a bare number of seconds. false when it is none of these. */
 bool hf_parse_time(const char *text, uint32_t *ms);

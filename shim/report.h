@@ -32,7 +32,7 @@ struct hf_event {
 	int64_t rtt_us, unacked, unread, sent, received, down_ms, resent, peer_pid;
 	/* NULL: none; what the peer says of itself, told printable or escaped, never trusted */
 	const char *peer_prog, *peer_host, *peer_info;
-	const char *detail;  /* NULL: none; free text: what is wrong with a setting, for "config" */
+	const char *detail;  /* NULL: none; free text: what is wrong, for "config" and "vanished" */
 	uint32_t suppressed; /* lines of this connection left out by the rate limit since the last one */
 };
 

@@ -99,7 +99,7 @@ static const char *why(int error)
 	case ENAMETOOLONG:
 		return "the path from the root is too long";
 	case EBADF:
-		return "not open";
+		return "not open for writing";
 	case EAFNOSUPPORT:
 		return "a network socket, or standard input too: lines would corrupt its stream";
 	default:
@@ -430,6 +430,13 @@ static int file_check(struct sink *sink)
 	return ret < 0 ? ret : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
+static bool read_only(int fd)
+{
+	long flags = hf_sys_fcntl(fd, F_GETFL, 0);
+
+	return flags >= 0 && ((flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH) != 0);
+}
+
 void hf_sink_open(const struct hf_sink_setting *settings, size_t count)
 {
 	uint64_t own;
@@ -448,6 +455,10 @@ void hf_sink_open(const struct hf_sink_setting *settings, size_t count)
 			ret = resolve(sink, sizeof(((struct sockaddr_un *)NULL)->sun_path));
 		} else if (settings[i].kind == HF_SINK_FD && settings[i].fd != STDERR_FILENO) {
 			ret = hf_put_choose(settings[i].fd, &own);
+			if (ret == 0 && read_only(settings[i].fd)) {
+				ret = -EBADF; /* as write(2) says */
+				own = 0;
+			}
 			atomic_store(&sink->own, own);
 		}
 		if (ret < 0)

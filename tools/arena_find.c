@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum {
@@ -20,9 +22,19 @@ static const char LINK[] = "/memfd:" HF_ARENA_NAME " (deleted)";
 
 bool hf_finder_open(struct hf_finder *finder)
 {
+	struct statfs fs;
+
 	memset(finder, 0, sizeof *finder);
 	finder->proc = opendir("/proc");
-	return finder->proc != NULL;
+	if (!finder->proc)
+		return false;
+	/* Without it there is an empty directory, as if nobody had the library. */
+	if (fstatfs(dirfd(finder->proc), &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC)
+		return true;
+	closedir(finder->proc);
+	finder->proc = NULL;
+	errno = ENOENT;
+	return false;
 }
 
 static void drop(struct hf_found *arena)

@@ -46,7 +46,7 @@ static void path(FILE *out, const struct hf_arena_view *view, const struct hf_ti
 	if (view->asked_since != 0)
 		fprintf(out, " A question has been open for %s.", ago(now, view->asked_since).text);
 	else
-		fprintf(out, " Nothing is asked of it at the moment.");
+		fprintf(out, " Nothing was being asked of it at the last look.");
 	outcome(out, timer, now);
 }
 
@@ -83,7 +83,8 @@ static void reply(FILE *out, const struct hf_arena_view *view, const struct hf_t
 	fprintf(out, "After a request the peer has %s for the first byte of its reply.",
 		hf_short_ms(timer->length).text);
 	if (!timer->runs) {
-		fprintf(out, " It owes none%s.", view->unacked != 0 ? " until its host has all of the request" : "");
+		fprintf(out, view->unacked != 0 ? " None is waited for until its host has all of the request."
+						: " None is waited for now.");
 		return;
 	}
 	fprintf(out, " It has owed one for %s.", ago(now, timer->since).text);

@@ -102,16 +102,40 @@ static bool make(FILE *out, bool openmetrics, void *arg)
 	return hf_metrics_text(out, &source->snapshot, openmetrics) && !ferror(out);
 }
 
-/* Into a file beside it that then takes its place: a reader sees the old one or the new one, whole. */
-static bool write_file(const char *path, bool openmetrics, struct source *source)
+/*
+ * What FILE is to be called, in PLACE: what a link points to.  Only a file is replaced: /dev/null and the terminal
+ * would go to everybody's loss.
+ */
+static bool find_place(const char *file, char place[PATH_MAX])
 {
-	char temporary[PATH_MAX];
-	int length = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path), fd;
+	struct stat status;
+
+	if (lstat(file, &status) < 0 && errno == ENOENT)
+		return snprintf(place, PATH_MAX, "%s", file) < PATH_MAX || (errno = ENAMETOOLONG, false);
+	if (!realpath(file, place) || stat(place, &status) < 0)
+		return false;
+	if (S_ISREG(status.st_mode))
+		return true;
+	errno = S_ISDIR(status.st_mode) ? EISDIR : 0;
+	return false;
+}
+
+/* Into a file beside it that then takes its place: a reader sees the old one or the new one, whole. */
+static bool write_file(const char *file, bool openmetrics, struct source *source)
+{
+	char path[PATH_MAX], temporary[PATH_MAX];
+	int length, fd;
 	mode_t mask = umask(022);
 	bool good;
 	FILE *out;
 
 	umask(mask);
+	if (!find_place(file, path)) {
+		hf_tell("%s: %s", file,
+			errno ? strerror(errno) : "not a regular file; without --output it goes to standard output");
+		return false;
+	}
+	length = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
 	if (length < 0 || (size_t)length >= sizeof temporary) {
 		hf_tell("%s: %s", path, strerror(ENAMETOOLONG));
 		return false;
@@ -146,7 +170,7 @@ static int run(const struct wanted *wanted, struct source *source)
 		listener = hf_metrics_listen(wanted->listen);
 		if (listener >= 0)
 			hf_metrics_serve(listener, make, source);
-		return STATUS_FAILED;
+		return listener == HF_METRICS_WRONG ? HF_EXIT_USAGE : STATUS_FAILED;
 	}
 	if (!wanted->output) {
 		good = make(stdout, wanted->openmetrics, source);
@@ -181,7 +205,7 @@ int hf_metrics(int argc, char **argv)
 	if (optind < argc || (wanted.listen && (wanted.output || wanted.has_form)) ||
 	    (wanted.every != 0 && !wanted.output)) {
 		hf_tell(optind < argc   ? "metrics takes no arguments"
-			: wanted.listen ? "--listen goes without --output and --formatat: the client chooses"
+			: wanted.listen ? "--listen goes without --output and --format: the client chooses"
 					: "--every goes with --output");
 		return HF_EXIT_USAGE;
 	}

@@ -77,7 +77,7 @@ int hf_metrics_listen(const char *where)
 	    getaddrinfo(host ? host : "127.0.0.1", port, &hints, &found) != 0) {
 		hf_tell("--listen: \"%s\": expected PORT, ADDRESS:PORT or [ADDRESS]:PORT, with a numeric address",
 			where);
-		return -1;
+		return HF_METRICS_WRONG;
 	}
 	fd = open_listener(found);
 	why = errno;

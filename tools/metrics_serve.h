@@ -8,7 +8,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* PORT, :PORT, ADDRESS:PORT or [ADDRESS]:PORT, by default on loopback.  The listening socket, or -1 after a message. */
+enum { HF_METRICS_WRONG = -2 };
+
+/* PORT, :PORT, ADDRESS:PORT or [ADDRESS]:PORT, by default on loopback.  The listening socket; after a message
+ * HF_METRICS_WRONG if WHERE is none of these, -1 if it cannot be used. */
 int hf_metrics_listen(const char *where);
 
 /* Answer for ever.  MAKE writes the text; OPENMETRICS: in that format.  Returns after a message when it cannot go on.

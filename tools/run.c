@@ -6,88 +6,27 @@
 #include "text.h"
 
 #include "config_internal.h"
+#include "key.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static const char our_prefix[] = "HOLDFAST_";
-
-static size_t least(size_t a, size_t b)
-{
-	return a < b ? a : b;
-}
-
-/* How many letters differ: Levenshtein's distance, for names shorter than LONGEST_NAME. */
-enum { LONGEST_NAME = 64 };
-
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[LONGEST_NAME], length = strlen(b);
-
-	for (size_t j = 0; j <= length; j++)
-		row[j] = j;
-	for (size_t i = 1; a[i - 1]; i++) {
-		size_t diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= length; j++) {
-			size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			row[j] = least(replaced, least(row[j], row[j - 1]) + 1);
-		}
-	}
-	return row[length];
-}
-
-/* The variable NAME was probably meant to be, or NULL when none is near. */
-static const char *nearest(const char *name)
-{
-	size_t best = 4; /* more than three letters off is another word */
-	const char *found = NULL, *candidate;
-
-	for (size_t i = 0; (candidate = hf_config_name(i)); i++) {
-		size_t d = distance(name, candidate);
-
-		if (d < best) {
-			best = d;
-			found = candidate;
-		}
-	}
-	return found;
-}
-
-static bool is_reserved(const char *name)
-{
-	return strncmp(name, "HOLDFAST_FD_", 12) == 0 || strncmp(name, "HOLDFAST_ARENA", 14) == 0 ||
-	       strncmp(name, "HOLDFAST_EVENT_", 15) == 0; /* of "holdfast events --exec" */
-}
-
-/* Tell of every HOLDFAST_* variable that no setting has: the library would silently go without it. */
+/* Tell of every HOLDFAST_* variable that no setting has: the library would go without it. */
 static int complain_about_unknown(void)
 {
+	char line[HF_UNKNOWN_LINE];
 	int complaints = 0;
+	bool slip;
 
 	for (char **entry = environ; *entry; entry++) {
-		size_t length = strcspn(*entry, "=");
-		char name[LONGEST_NAME];
-		const char *meant = NULL;
-
-		if (strncmp(*entry, our_prefix, sizeof our_prefix - 1) != 0)
+		if (!hf_config_unknown(*entry, line, &slip))
 			continue;
-		if (length < sizeof name) {
-			memcpy(name, *entry, length);
-			name[length] = '\0';
-			if (hf_config_known(name) || is_reserved(name))
-				continue;
-			meant = nearest(name);
-		}
-		hf_tell("%.*s: unknown setting; %s%s", (int)least(length, 100), *entry,
-			meant ? "did you mean " : "see ", meant ? meant : "holdfast run --help");
+		hf_tell("%s", line);
 		complaints++;
 	}
 	return complaints;
@@ -105,6 +44,49 @@ static void complain(const char *line, void *arg)
 	hf_tell("%s", line);
 }
 
+static bool wraps(const struct hf_config *config)
+{
+	bool wraps = config->mode == HF_MODE_WRAP;
+
+	for (size_t i = 0; i < config->nrules; i++)
+		wraps = wraps || config->rules[i].mode == HF_MODE_WRAP;
+	return wraps;
+}
+
+/* With a secret that cannot be had nothing would connect; with one that all can have, whoever likes. */
+static bool check_key(const struct hf_config *config)
+{
+	static uint8_t bytes[HF_KEY_ROOM];
+	const char *path = config->key_file;
+	struct stat status;
+	long size;
+
+	if (!*path || !wraps(config))
+		return true;
+	size = hf_key_read(path, bytes, sizeof bytes);
+	explicit_bzero(bytes, sizeof bytes);
+	if (size < 0) {
+		hf_config_wrong("HOLDFAST_KEY_FILE", path, hf_key_expected((int)-size), complain, NULL);
+		return false;
+	}
+	if (stat(path, &status) == 0 && (status.st_mode & (S_IROTH | S_IWOTH)) != 0)
+		hf_tell("warning: HOLDFAST_KEY_FILE: \"%s\": every user may read or change it; expected mode 0600",
+			path);
+	return true;
+}
+
+/* Settings that are right by themselves, and between them do nothing. */
+static void warn_of_no_effect(const struct hf_config *config)
+{
+	if (config->on_dead == HF_RECONNECT && !wraps(config) && config->redial == HF_REDIAL_OFF)
+		hf_tell("warning: HOLDFAST_ON_DEAD: \"reconnect\" acts as abort: expected wrap mode (--wrap, or a "
+			"rule) at "
+			"both ends, or HOLDFAST_REDIAL");
+	if (config->redial != HF_REDIAL_OFF && config->on_dead != HF_RECONNECT)
+		hf_tell("warning: HOLDFAST_REDIAL: \"idle\" has no effect: expected HOLDFAST_ON_DEAD=reconnect with "
+			"it");
+}
+
 /* Put the settings into our own environment, which the command inherits, and judge the whole. */
 static bool set_and_check(const struct hf_run_options *options)
 {
@@ -119,6 +101,10 @@ static bool set_and_check(const struct hf_run_options *options)
 	}
 	complaints = complain_about_unknown();
 	complaints += hf_config_read(&config, from_environment, complain, NULL);
+	if (complaints == 0 && !check_key(&config))
+		complaints++;
+	if (complaints == 0)
+		warn_of_no_effect(&config);
 	return complaints == 0;
 }
 

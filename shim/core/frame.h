@@ -65,8 +65,11 @@ struct hf_rx_news {
 	bool aborted;  /* the BYE says that the peer's program has reset the connection */
 	bool fin_seen; /* the FIN says that the peer has had ours */
 	bool ack, proof;
-	bool corrupt;   /* the stream stopped making sense: fail-stop, deliver nothing that follows */
-	unsigned beats; /* how many; the last one is in beat */
+	bool corrupt;    /* the stream stopped making sense: fail-stop, deliver nothing that follows */
+	unsigned beats;  /* how many; the last one is in beat */
+	unsigned frames; /* of program bytes that began; their length, if all had the same, else that of the last */
+	bool even;
+	uint32_t length;
 	uint64_t acked; /* if ack */
 	struct hf_beat beat;
 	uint8_t proof_bytes[HF_CHECK_SIZE]; /* if proof: check it before delivering what was returned with it */
@@ -86,6 +89,39 @@ size_t hf_rx_squeeze(struct hf_rx *rx, void *buf, size_t size, struct hf_rx_news
  */
 size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size, void *buf, size_t size,
 			   struct hf_rx_news *news);
+
+/*
+ * A read of more than a frame, with room of their own for the headers that it is expected to come across: what is read
+ * so need not be moved to where the program wants it.  LEAD program bytes go to the program's memory, a header here,
+ * LENGTH program bytes right behind the first, a header, and so on; behind the last header whatever is left.
+ */
+enum { HF_SPREAD_MOST = 3, HF_SPREAD_LEAST = 8192 }; /* fewer bytes are moved in less time (measured) */
+struct hf_spread {
+	size_t lead, length, room; /* ROOM: bytes of the program's memory */
+	unsigned count;            /* headers; 0: the read is a common one */
+	uint8_t headers[HF_SPREAD_MOST][HF_HEADER_SIZE];
+};
+
+/*
+ * Plan a read of ROOM bytes that begins with the OPEN ones of a frame, or between frames (0), where LIKE is the length
+ * the next frames are expected to have, 0: unknown.  Returns how many bytes to ask for behind the protocol that comes
+ * first.  Whatever comes then, its program bytes have room: the header behind an open frame is certain, and expected
+ * ones are counted among the ROOM bytes.
+ */
+size_t hf_spread_plan(struct hf_spread *spread, size_t open, size_t like, size_t room);
+
+/* Piece I, from 0, of ASKED bytes, and a header behind it; none: the rest. */
+static inline size_t hf_spread_piece(const struct hf_spread *spread, unsigned i, size_t left)
+{
+	size_t piece = i == 0 ? spread->lead : spread->length;
+
+	return i == spread->count || piece > left ? left : piece;
+}
+
+/* As hf_rx_squeeze_split(), of SIZE bytes that a read as SPREAD has put to their places.  *REACH: how much of BUF may
+ * have been written to. */
+size_t hf_rx_squeeze_spread(struct hf_rx *rx, void *scratch, size_t scratch_size, const struct hf_spread *spread,
+			    void *buf, size_t size, struct hf_rx_news *news, size_t *reach);
 
 /*
  * GOT bytes were read by a call that never returned to say so; the first KNOWN of them are in SCRATCH, at most

@@ -46,6 +46,11 @@ static void open_frame(struct hf_rx *rx, const uint8_t *header, struct hf_rx_new
 	} else {
 		rx->type = (uint8_t)type;
 		rx->payload = length;
+		if (type == HF_FRAME_DATA) {
+			news->even = news->frames == 0 || (news->even && news->length == length);
+			news->length = length;
+			news->frames++;
+		}
 	}
 }
 
@@ -131,7 +136,8 @@ static size_t squeeze(struct hf_rx *rx, uint8_t *buf, size_t size, struct hf_rx_
 static void no_news(struct hf_rx_news *news)
 {
 	news->fin = news->bye = news->aborted = news->fin_seen = news->ack = news->proof = news->corrupt = false;
-	news->beats = 0;
+	news->even = false;
+	news->beats = news->frames = 0;
 	news->acked = 0;
 }
 
@@ -148,6 +154,98 @@ size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size,
 	if (squeeze(rx, scratch, scratch_size, news) > 0)
 		rx->corrupt = true;
 	return squeeze(rx, buf, size, news);
+}
+
+size_t hf_spread_plan(struct hf_spread *spread, size_t open, size_t like, size_t room)
+{
+	size_t left = room, asked = room, lead = open != 0 ? open : like;
+
+	*spread = (struct hf_spread){.room = room};
+	if (like < HF_SPREAD_LEAST)
+		like = 0;
+	if (lead == 0 || (open == 0 && like == 0) || lead > room || room - lead < HF_SPREAD_LEAST)
+		return asked;
+	spread->lead = lead;
+	spread->length = like;
+	left -= lead; /* and what the headers take, which is less than the least */
+	do {
+		if (open != 0 && spread->count == 0)
+			asked += HF_HEADER_SIZE;
+		spread->count++;
+		if (like == 0 || left < like + HF_SPREAD_LEAST)
+			break;
+		left -= like;
+	} while (spread->count < HF_SPREAD_MOST);
+	return asked;
+}
+
+/*
+ * From piece I on, of which N bytes stand at AT, nothing is where the plan has it: LEFT bytes, headers included, are
+ * put together at AT in the order in which they came.  False: there is no room for them, which cannot be.
+ */
+static bool gather(const struct hf_spread *spread, unsigned i, size_t n, uint8_t *at, size_t left, size_t room)
+{
+	size_t from[HF_SPREAD_MOST + 1], to[HF_SPREAD_MOST + 1], size[HF_SPREAD_MOST + 1], head[HF_SPREAD_MOST + 1];
+	unsigned count = spread->count < HF_SPREAD_MOST ? spread->count : HF_SPREAD_MOST, k;
+	size_t place = 0, raw = 0;
+
+	if (left > room)
+		return false;
+	for (k = i; k <= count; k++) {
+		size[k] = k == i ? n : hf_spread_piece(spread, k, left);
+		left -= size[k];
+		head[k] = k < count ? least(HF_HEADER_SIZE, left) : 0;
+		left -= head[k];
+		from[k] = place;
+		to[k] = raw;
+		place += size[k];
+		raw += size[k] + head[k];
+	}
+	for (k = count + 1; k-- > i;) {
+		memmove(at + to[k], at + from[k], size[k]);
+		memcpy(at + to[k] + size[k], spread->headers[k % HF_SPREAD_MOST], head[k]);
+	}
+	return true;
+}
+
+/* As hf_rx_squeeze_spread() without the scratch, but adds to NEWS. */
+static size_t squeeze_spread(struct hf_rx *rx, const struct hf_spread *spread, uint8_t *buf, size_t size,
+			     struct hf_rx_news *news, size_t *reach)
+{
+	size_t at = 0, left = size;
+
+	for (unsigned i = 0; i < spread->count && i < HF_SPREAD_MOST && !rx->corrupt; i++) {
+		size_t piece = hf_spread_piece(spread, i, left), head = least(HF_HEADER_SIZE, left - piece);
+		uint8_t header[HF_HEADER_SIZE];
+
+		if (piece <= hf_rx_open(rx)) {
+			hf_rx_passed(rx, piece);
+			at += piece;
+			left -= piece;
+			piece = 0;
+		}
+		if (piece != 0 || (head != 0 && rx->type != 0)) {
+			*reach = at + left;
+			if (!gather(spread, i, piece, buf + at, left, spread->room - at))
+				rx->corrupt = true;
+			break;
+		}
+		memcpy(header, spread->headers[i], sizeof(header));
+		squeeze(rx, header, head, news);
+		left -= head;
+		*reach = at + left;
+	}
+	return at + squeeze(rx, buf + at, left, news);
+}
+
+size_t hf_rx_squeeze_spread(struct hf_rx *rx, void *scratch, size_t scratch_size, const struct hf_spread *spread,
+			    void *buf, size_t size, struct hf_rx_news *news, size_t *reach)
+{
+	no_news(news);
+	*reach = size;
+	if (squeeze(rx, scratch, scratch_size, news) > 0)
+		rx->corrupt = true;
+	return squeeze_spread(rx, spread, buf, size, news, reach);
 }
 
 bool hf_rx_recover(struct hf_rx *rx, void *scratch, size_t known, size_t got, struct hf_rx_news *news)

@@ -5,9 +5,11 @@
 #include "watch/watch.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 static int option(int fd, int name)
 {
@@ -158,6 +160,14 @@ static struct hf_slot *join(int fd, hf_fd_entry seen, uint64_t cookie)
 	return NULL;
 }
 
+/* Whether what a reset has left unread on FD is frames. (After a disconnect nothing is unread.) */
+static bool left_frames(int fd)
+{
+	int unread = 0;
+
+	return hf_sys_ioctl(fd, SIOCINQ, &unread) == 0 && unread > 0 && hf_wrap_known(fd);
+}
+
 struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 {
 	socklen_t cookie_len = sizeof(uint64_t);
@@ -180,7 +190,7 @@ struct hf_slot *hf_adopt_unknown(int fd, hf_fd_entry seen)
 	if (state < 0)
 		return NULL;
 	/* Not connected yet or over: nothing to watch now, look again another time. */
-	if (state == HF_TCP_CLOSE || state == HF_TCP_TIME_WAIT)
+	if ((state == HF_TCP_CLOSE || state == HF_TCP_TIME_WAIT) && !left_frames(fd))
 		return NULL;
 	if (state == HF_TCP_LISTEN) {
 		hf_fdmap_replace(fd, seen, HF_FD_LISTENER);

@@ -117,7 +117,7 @@ static ssize_t transmit(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	if (wrap != NULL && count <= IOV_MAX && (count == 0 || !hf_wild(iov)) && hf_iov_total(iov, count) == 0 &&
 	    !hf_may_write(wrap)) {
 		*plain = false;
-		return hf_broken_pipe(flags);
+		return hf_write_ended(slot, fd, flags);
 	}
 	return hf_wrap_send(slot, fd, iov, count, flags, plain);
 }
@@ -199,8 +199,12 @@ static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsi
 		int later = done > 0 && (flags & MSG_WAITFORONE) != 0 ? MSG_DONTWAIT : 0;
 		ssize_t got = receive_one(slot, fd, msg, (flags & ~MSG_WAITFORONE) | later, plain);
 
-		if (*plain || got < 0)
+		if (*plain || got < 0) {
+			/* The kernel keeps an error that it meets behind messages for the next call, too. */
+			if (!*plain && done > 0 && hf_wrap_of(slot) != NULL)
+				hf_wrap_took_error(hf_wrap_of(slot), -errno);
 			break;
+		}
 		msgs[done++].msg_len = (unsigned)got;
 		if (timeout != NULL) {
 			(void)hf_left(until, timeout);
@@ -209,6 +213,13 @@ static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsi
 		}
 	}
 	return many(done, error, plain);
+}
+
+/* Of nothing: hf_wrap_send() leaves it to the kernel, which may be given this message alone, not those after it. */
+static bool empty(const struct msghdr *msg)
+{
+	return !hf_wild(msg) && msg->msg_iovlen <= IOV_MAX && (msg->msg_iovlen == 0 || !hf_wild(msg->msg_iov)) &&
+	       hf_iov_total(msg->msg_iov, msg->msg_iovlen) == 0;
 }
 
 static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
@@ -222,6 +233,10 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 	for (; done < count; done++) {
 		ssize_t sent = send_one(slot, fd, &msgs[done].msg_hdr, flags, plain);
 
+		if (*plain && hf_wrap_of(slot) != NULL && empty(&msgs[done].msg_hdr)) {
+			*plain = false;
+			sent = hf_real.sendmsg(fd, &msgs[done].msg_hdr, flags);
+		}
 		if (*plain || sent < 0)
 			break;
 		msgs[done].msg_len = (unsigned)sent;

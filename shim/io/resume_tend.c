@@ -278,9 +278,14 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	} else {
 		hf_wrap_share_fate(slot, error);
 	}
-	/* A try that is under way: whoever polls would sleep with it, until the kernel tires of its SYNs. */
-	if (wrap->client)
+	/* A try that is under way: whoever polls would sleep with it, until the kernel tires of its SYNs.  A socket
+	 * that is merely disconnected polls as POLLHUP without POLLIN, and who waits for bytes alone would not come for
+	 * the end; once it is shut, too, it is readable as after a reset (tcp_poll(); that shutdown(2) says ENOTCONN).
+	 */
+	if (wrap->client) {
 		hf_resume_hang_up(fd);
+		hf_sys_shutdown(fd, SHUT_RDWR);
+	}
 	over(slot);
 	atomic_store(&wrap->broken, 0);
 	atomic_store(&resume->leader, 0);

@@ -119,8 +119,10 @@ static short sift_early(struct hf_slot *slot, struct hf_wrap *wrap, int fd, shor
 	if (phase == HF_PHASE_BROKEN)
 		return sift_broken(slot, fd, events, pause);
 	if (phase == HF_PHASE_REDIAL) {
-		*pause = true;
-		return 0; /* of the old connection */
+		/* What the kernel says is of the old connection. */
+		revents = (short)(hf_wrap_ends(slot, fd, false) & events);
+		*pause = revents == 0;
+		return revents;
 	}
 	if (phase == HF_PHASE_ON && (revents & (POLLERR | POLLHUP)) != 0)
 		revents = ask_again(fd, events); /* of a connection that it has no more: it has gone on since */

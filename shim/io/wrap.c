@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Another build of the library has another. */
-enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 5 };
+enum { LAYOUT = sizeof(struct hf_wrap) << 16 | HF_WIRE_VERSION << 8 | 6 };
 
 /* A limit on unsent bytes far above any buffer: no limit, and not what a program would set; or one of ours that
  * matters, with the same lowest bits. */

@@ -54,40 +54,47 @@ enum { HF_READ_SMALL = 1024 };
 #define HF_RX_WHOLE UINT32_MAX /* in rx_scratched: that is how */
 _Static_assert(HF_SCRATCH_SIZE > HF_HEADER_SIZE + HF_READ_SMALL, "one that is alone must not fill it");
 
+/*
+ * What each read, write and wait asks for stands together at the beginning: a server of many connections finds none of
+ * them in the cache, and each line costs it.
+ */
 struct hf_wrap {
 	struct hf_arena_conn conn;
 	_Atomic uint32_t phase; /* enum hf_phase */
 	_Atomic int fate;       /* errno for every later call, in every process; 0 while it lives */
-	struct hf_turn_word rx_turn, tx_turn, session_turn;
-
-	/* rx */
-	struct hf_rx rx;
-	uint64_t rx_raw; /* bytes taken from the kernel, handshake included */
-	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
-	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
-	uint32_t rx_scratched; /* how many it asked for there; HF_RX_WHOLE: it put all into its own memory */
-	uint8_t small_run;     /* so many messages in a row were small ones */
-	/* What the last read that never came back to say so had taken: behind how many bytes, and program bytes. */
-	uint64_t rx_caught_at, rx_caught;
-	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte; and
-	 * whether that was all there was. */
-	bool ahead_alone;
-	uint32_t ahead;
-	uint64_t ahead_at;
-
-	/* tx */
-	struct hf_tx tx;
-	uint64_t tx_raw;          /* bytes given to the kernel, handshake included */
-	struct hf_tx_plan plan;   /* what the call under way gives the kernel, should it never return to say */
-	bool plan_of_queue;       /* its program bytes come from the queue */
-	uint32_t queued, flushed; /* of the program bytes that wait for the peer's HELLO, in the arena's queue */
+	struct hf_turn_word rx_turn, tx_turn;
+	_Atomic uint32_t link;     /* how often it has moved to another socket (io/resume_share.c) */
+	_Atomic uint8_t shut_read; /* the real SHUT_RD has been done, or the program asked for it: HF_SHUT_ASKED */
+	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
+	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
+	_Atomic uint8_t low_raised;      /* the kernel has the mark below for the time of a wait */
 	bool shut_after_queue;
 	_Atomic uint8_t tx_file; /* what is sent comes from a file or a pipe, which may be waited for */
-	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
-
 	/* What was moved is being written down: a thread that dies there leaves books that nobody can believe. */
 	_Atomic uint8_t rx_books_open, tx_books_open;
+	uint8_t small_run;              /* so many messages in a row that were read were small ones */
+	bool plan_of_queue;             /* the plan's program bytes come from the queue */
+	bool ahead_alone;               /* the next frame was all there was */
+	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
+	_Atomic int low_water;          /* SO_RCVLOWAT as the program set it, 0: never; the kernel's is 1 */
+	uint32_t queued, flushed;       /* of the program bytes that wait for the peer's HELLO, in the arena's queue */
+	uint32_t rx_scratched;          /* how many were asked for there; HF_RX_WHOLE: all went to our own memory */
+	/* The next frame, as it was seen in the kernel's queue: header and program bytes; at which program byte. */
+	uint32_t ahead;
+	uint64_t ahead_at;
+	uint32_t rx_like;              /* the last read came across frames that were all so long; 0: it did not */
+	_Atomic uint64_t lively_until; /* ms: no beat is due before; 0: one may be */
+	uint64_t rx_raw, tx_raw;       /* bytes taken from the kernel and given to it, handshake included */
+	struct hf_turn_word session_turn;
+	struct hf_tx_plan plan; /* what the call under way gives the kernel, should it never return to say */
+	struct hf_rx rx;
+	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
+	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
+	struct hf_tx tx;
+	/* What the last read that never came back to say so had taken: behind how many bytes, and program bytes. */
+	uint64_t rx_caught_at, rx_caught;
 
+	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 	/* either, under session_turn or before ON */
 	struct hf_session session;
 	uint8_t nonce[HF_NONCE_SIZE], id[HF_SESSION_SIZE]; /* what our HELLO said */
@@ -97,11 +104,7 @@ struct hf_wrap {
 	union hf_address dial;     /* whom the client connected to, for the fallback */
 	socklen_t dial_len;
 	bool client;
-	_Atomic uint32_t receive_limit; /* SO_RCVTIMEO in ms, 0: none */
-	_Atomic int low_water;          /* SO_RCVLOWAT as the program set it, 0: never; the kernel's is 1 */
-	_Atomic uint8_t low_raised;     /* but for the time of a wait */
-	_Atomic uint8_t starved;        /* a write was refused for want of room in the queue: an edge is owed */
-	_Atomic uint64_t lively_until;  /* ms: no beat is due before; 0: one may be */
+	_Atomic uint8_t starved; /* a write was refused for want of room in the queue: an edge is owed */
 	/* The watchdog's: how far things were at its last visit, ms where they are times. */
 	uint64_t seen_at, seen_sent, seen_received, seen_bytes, unread_since, ledger_at;
 	uint64_t stalled_since, half_since, owed_since; /* 0: not */
@@ -111,21 +114,19 @@ struct hf_wrap {
 	_Atomic uint8_t told_vanished;                  /* the vanished event */
 	_Atomic uint8_t why;                            /* why a handshake failed, for the event: enum hf_wrap_why */
 	_Atomic uint8_t renew;                          /* connected again: judge it afresh */
-	_Atomic uint8_t shut_read;       /* the real SHUT_RD has been done, or the program asked for it */
-	_Atomic uint8_t real_shut_write; /* the kernel has ended our direction */
-	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
-	_Atomic uint8_t spoken;          /* server: the program has something to say: bytes, its end, a close */
-	_Atomic uint8_t begun;           /* server: the first bytes of what may be a HELLO have come */
-	_Atomic uint8_t broken;          /* the path is gone, and the session may go on elsewhere (io/resume.h) */
+	_Atomic uint8_t spoken; /* server: the program has something to say: bytes, its end, a close */
+	_Atomic uint8_t begun;  /* server: the first bytes of what may be a HELLO have come */
+	_Atomic uint8_t broken; /* the path is gone, and the session may go on elsewhere (io/resume.h) */
 	uint8_t resume_name[HF_SESSION_SIZE];
 	/* What a process that takes part from now on would not have: program bytes that were read from the kernel and
 	 * not by the program, and up to where written bytes may have to be sent again. */
 	_Atomic uint64_t inbox_left;
 	uint64_t kept_end;
 	_Atomic uint64_t resume_box; /* of the process that sees to it (io/resume_family.c); 0: none */
-	_Atomic uint32_t link;       /* how often it has moved to another socket (io/resume_share.c) */
 	_Atomic int error_taken;     /* errno that a call of ours has met; the program has yet to be told */
 };
+
+enum { HF_SHUT_ASKED = 2 }; /* and the kernel does not know of it */
 
 _Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has this room in the arena");
 
@@ -133,6 +134,16 @@ _Static_assert(sizeof(struct hf_wrap) <= HF_ARENA_CONN_SIZE, "a connection has t
 static inline struct hf_wrap *hf_wrap_of(struct hf_slot *slot)
 {
 	return atomic_load_explicit(&slot->wrap, memory_order_acquire);
+}
+
+/* What a look, a read or a write of SLOT's connection (NULL: none) will need of it, into the cache. */
+static inline void hf_wrap_fetch(struct hf_slot *slot)
+{
+	enum { LINE = 64 };
+	const char *wrap = slot != NULL ? (const char *)hf_wrap_of(slot) : NULL;
+
+	for (size_t at = 0; wrap != NULL && at < offsetof(struct hf_wrap, rx_scratch) + LINE; at += LINE)
+		__builtin_prefetch(wrap + at, 1);
 }
 
 /* Wrap a connection from its beginning. False: no memory; it is then probed. */

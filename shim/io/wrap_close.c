@@ -51,10 +51,47 @@ static bool has_peer(struct hf_slot *slot, int fd)
 	       (hf_resume_met(slot, fd) || (hf_tcp_state(fd) != TCP_CLOSE && hf_tcp_state(fd) != TCP_SYN_SENT));
 }
 
-int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
+static void shut_reading(struct hf_wrap *wrap, int fd)
+{
+	if (atomic_exchange(&wrap->shut_read, 1) == 0 && !hf_resume_broken(wrap))
+		hf_sys_shutdown(fd, SHUT_RD);
+}
+
+/*
+ * Somebody sleeps in a write, whose frame is open.  The kernel's own end wakes him, as it would natively; behind bytes
+ * of an open frame no other can be said, and it tells the peer as much: all that the kernel has taken, then the end.
+ * Not where another connection could take the rest.  BOTH: reading ends, too; to the kernel only if somebody sleeps
+ * there as well, for with both directions shut the peer's next beat would destroy what is on its way.
+ */
+static bool cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+
+	if (wrap == NULL || hf_resume_of(slot) != NULL || hf_wrap_fate(slot) != 0 ||
+	    atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->queued > wrap->flushed)
+		return false;
+	if (atomic_exchange(&wrap->real_shut_write, 1) == 0) {
+		hf_sys_shutdown(fd, SHUT_WR);
+		hf_wrap_session_lock(wrap, me);
+		hf_session_shut_sent(&wrap->session);
+		hf_wrap_session_unlock(wrap);
+	}
+	if (both && hf_wrap_take_rx(slot, fd, me, 0)) {
+		atomic_store(&wrap->shut_read, HF_SHUT_ASKED);
+		hf_turn_end(&wrap->rx_turn);
+	} else if (both) {
+		shut_reading(wrap, fd);
+	}
+	hf_watch_poke(slot);
+	return true;
+}
+
+int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
+{
+	enum { PATIENCE_MS = 20 };
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
+	bool ours;
 
 	*plain = wrap == NULL || how < SHUT_RD || how > SHUT_RDWR || !has_peer(slot, fd);
 	if (*plain)
@@ -72,11 +109,14 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 				return 0;
 		}
 	}
-	if (how != SHUT_WR && atomic_exchange(&wrap->shut_read, 1) == 0 && !hf_resume_broken(wrap))
-		hf_sys_shutdown(fd, SHUT_RD);
+	ours = how != SHUT_RD && hf_wrap_take_tx(slot, fd, me, PATIENCE_MS);
+	if (how != SHUT_RD && !ours && cut_off(slot, fd, me, how == SHUT_RDWR))
+		return 0;
+	if (how != SHUT_WR)
+		shut_reading(wrap, fd);
 	if (how == SHUT_RD)
 		return 0;
-	if (!hf_wrap_take_tx(slot, fd, me, -1)) {
+	if (!ours && !hf_wrap_take_tx(slot, fd, me, -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		return 0;
 	}

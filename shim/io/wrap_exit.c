@@ -45,6 +45,8 @@ static bool end_step(struct hf_slot *slot, int fd, uint32_t me, bool last)
 		       (atomic_load(&wrap->phase) == HF_PHASE_ON && hf_wrap_settled_tx(slot, fd, me, last));
 	}
 	settled = hf_wrap_buried(slot) ? 1 : hf_wrap_settled(slot, fd, me, last);
+	if (settled < 0 && last) /* bytes are unread: as in hf_wrap_close() */
+		hf_wrap_abort(slot, fd);
 	hf_turn_end(&wrap->rx_turn);
 	return settled != 0;
 }

@@ -102,7 +102,7 @@ static bool wait_to_send(struct hf_slot *slot, int fd, const struct hf_wait *wai
 			}
 			if (!hf_may_write(wrap)) {
 				hf_turn_end(&wrap->tx_turn);
-				*result = hf_broken_pipe(0);
+				*result = hf_write_ended(slot, fd, 0);
 				return false;
 			}
 			flushed = wrap->queued > wrap->flushed ? hf_wrap_flush(slot, fd) : 1;
@@ -286,14 +286,14 @@ static ssize_t pipe_inbox(struct hf_slot *slot, int out, size_t size)
 static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int error = errno, waiting = 0;
+	int error = errno, waiting = 0, ready = 0;
 	size_t done = 0;
 	ssize_t got;
 
 	do {
 		size_t open = hf_rx_open(&wrap->rx), most = open < size - done ? open : size - done;
 
-		wrap->rx_scratched = HF_RX_SPLICED;
+		wrap->rx_scratched = HF_RX_HELD;
 		got = hf_real.splice(in, NULL, out, out_at, most, done > 0 ? flags | NONBLOCK : flags);
 		if (got <= 0)
 			break;
@@ -302,10 +302,11 @@ static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_a
 		wrap->rx_raw += (uint64_t)got;
 		hf_books_close(&wrap->rx_books_open);
 		done += (size_t)got;
-	} while (done < size && hf_wrap_swallow(slot, in) == 1 && hf_rx_open(&wrap->rx) > 0 &&
+	} while (done < size && (ready = hf_wrap_swallow(slot, in)) == 1 && hf_rx_open(&wrap->rx) > 0 &&
 		 hf_sys_ioctl(in, FIONREAD, &waiting) == 0 && waiting > 0);
 	if (done == 0)
 		return got;
+	hf_wrap_took_error(wrap, ready); /* told by the next call */
 	errno = error;
 	return (ssize_t)done;
 }

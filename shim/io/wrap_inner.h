@@ -157,8 +157,8 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 
-/* The rx turn is held, and what is read does not go to memory: splice(2). */
-#define HF_RX_SPLICED (UINT32_MAX - 1)
+/* The rx turn is held though there is something to read: for a pipe (splice(2)), or for more (MSG_PEEK). */
+#define HF_RX_HELD (UINT32_MAX - 1)
 
 /* The fast path: a turn that nobody has, of a stream that nobody has found to be broken, and of our own socket. */
 static inline bool hf_wrap_take_free(struct hf_slot *slot, struct hf_wrap *wrap, struct hf_turn_word *word, uint32_t me)
@@ -259,12 +259,17 @@ void hf_wrap_took_error(struct hf_wrap *wrap, int result);
 /* EPIPE, and SIGPIPE unless FLAGS say no. Returns -1. */
 ssize_t hf_broken_pipe(int flags);
 
-/* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then the program's; -1: errno. */
+/* The program has ended its direction and writes on: EPIPE, unless the socket has an error to tell, which goes before.
+ */
+ssize_t hf_write_ended(struct hf_slot *slot, int fd, int flags);
+
+/* What a call of the kernel's gave, of ASKED bytes: OVERHEAD in the scratch, then what is spread; -1: errno. */
 struct hf_received {
 	size_t overhead, asked;
 	ssize_t got;
 	uint64_t at; /* how much had been taken from the kernel before */
 	bool whole;  /* all of it went to the scratch (hf_scratch()) */
+	struct hf_spread spread;
 };
 
 /*
@@ -302,6 +307,14 @@ bool hf_wrap_overtaken_tx(struct hf_slot *slot, int fd, uint32_t me, const struc
 
 /* How many bytes the kernel has been given beyond those that are written down.  The tx turn must be ours. */
 bool hf_wrap_given(struct hf_slot *slot, int fd, uint64_t *given);
+
+/*
+ * Prepare a call for OVERHEAD bytes to the scratch and at most SIZE program bytes to BUF: into RECEIVED, and into the
+ * HF_RECEIVE_MOST of IOV; returns how many of these there are.
+ */
+enum { HF_RECEIVE_MOST = 2 + 2 * HF_SPREAD_MOST };
+size_t hf_wrap_receive_plan(struct hf_wrap *wrap, size_t overhead, void *buf, size_t size, struct hf_received *received,
+			    struct iovec iov[HF_RECEIVE_MOST]);
 
 /* A read of one piece, the rx turn ours; FIRST: such a call has been made for it, NULL: not yet. */
 ssize_t hf_wrap_recv_held(struct hf_slot *slot, int fd, uint32_t me, struct iovec *iov, int flags,

@@ -59,14 +59,17 @@ void hf_wrap_vanished(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->rx.fin || wrap->rx.bye ||
-	    atomic_exchange(&wrap->told_vanished, 1) != 0)
+	if (wrap == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || wrap->rx.fin || wrap->rx.bye)
+		return;
+	/* To whoever has said the last word the peer owes none (hf_session_may_speak()). */
+	if ((wrap->tx.bye && hf_rx_between(&wrap->rx)) || atomic_exchange(&wrap->told_vanished, 1) != 0)
 		return;
 	/* Between frames it may be a program that was killed, or one that left by _exit(2): worth a line only to those
 	 * who want many.  Inside one, bytes are missing. */
 	if (hf_rx_between(&wrap->rx) && hf_runtime.config.level < HF_INFO)
 		return;
-	hf_tell_now(slot, fd, HF_EV_VANISHED);
+	hf_tell_now(slot, fd, HF_EV_VANISHED,
+		    hf_rx_between(&wrap->rx) ? NULL : "within a piece of data, the rest of which is lost");
 }
 
 /* dead/unanswered */

@@ -215,6 +215,9 @@ short hf_wrap_ends(struct hf_slot *slot, int fd, bool ahead)
 	/* What was taken out of a connection that broke is there, whatever the kernel says. */
 	if (hf_unlikely(hf_resume_inbox(slot) != 0))
 		return POLLIN | POLLRDNORM;
+	/* The program has been told that it is connected, and asks by poll(2) whether that is so (Java). */
+	if (atomic_load(&wrap->phase) == HF_PHASE_REDIAL)
+		return (short)(wrap->queued - wrap->flushed < HF_QUEUE_SIZE ? POLLOUT | POLLWRNORM : 0);
 	if ((atomic_load(&wrap->phase) != HF_PHASE_ON && atomic_load(&wrap->shut_read) == 0) || hf_resume_broken(wrap))
 		return 0;
 	out = written_out(wrap);

@@ -61,8 +61,11 @@ ssize_t hf_wrap_overtaken_rx(struct hf_slot *slot, int fd, uint32_t me, struct h
 	size_t got = (size_t)first->got, mine = got < first->overhead ? got : first->overhead;
 
 	*open = false;
-	if (wrap == NULL)
+	/* Where headers have places of their own and the program's bytes reach them, who came between has not looked.
+	 */
+	if (wrap == NULL || (first->spread.count != 0 && got - mine > first->spread.lead))
 		return lost(slot);
+	first->spread.count = 0;
 	if (wrap->rx_caught_at == first->at)
 		return first->whole ? hand_out(slot, buf, got) : (ssize_t)wrap->rx_caught;
 	if (!hf_wrap_retake_rx(slot, fd, me))

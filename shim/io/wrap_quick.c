@@ -28,6 +28,7 @@ static bool frames_flow(const struct hf_wrap *wrap)
 static bool may_read(struct hf_slot *slot, const struct hf_wrap *wrap)
 {
 	return frames_flow(wrap) && !wrap->rx.fin && !wrap->rx.bye && !wrap->rx.proof_due &&
+	       atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) != HF_SHUT_ASKED &&
 	       atomic_load_explicit(&wrap->ended, memory_order_relaxed) == 0 &&
 	       atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed) == 0 &&
 	       atomic_load_explicit(&wrap->low_water, memory_order_relaxed) <= 1 &&
@@ -54,6 +55,12 @@ static bool as_usual(struct hf_wrap *wrap, const struct hf_received *first, size
 	if (hf_unlikely(got == first->asked && got < first->overhead + size)) {
 		wrap->small_run = 0;
 		return false;
+	}
+	if (hf_unlikely(first->spread.count != 0)) {
+		if (got - first->overhead > first->spread.lead)
+			return false;
+		if (first->overhead != 0)
+			wrap->rx_like = 0; /* one frame, for all that was expected */
 	}
 	hf_books_open(&wrap->rx_books_open);
 	if (first->overhead == 0)
@@ -123,23 +130,73 @@ static ssize_t receive_whole(struct hf_slot *slot, struct hf_wrap *wrap, int fd,
 	return got;
 }
 
+/* Whether more than a frame may come, of which some is worth a place of its own. */
+static bool may_spread(const struct hf_wrap *wrap, size_t overhead, size_t size)
+{
+	return size > HF_SPREAD_LEAST &&
+	       (overhead == 0 ? size - HF_SPREAD_LEAST > hf_rx_open(&wrap->rx) : hf_once(wrap->rx_like) != 0);
+}
+
+static size_t spread_over(struct hf_wrap *wrap, uint8_t *at, size_t size, struct hf_received *received,
+			  struct iovec *iov)
+{
+	struct hf_spread *spread = &received->spread;
+	size_t left = hf_spread_plan(spread, hf_rx_open(&wrap->rx), hf_once(wrap->rx_like), size), n = 0;
+
+	received->asked = received->overhead + left;
+	for (unsigned i = 0; i < spread->count; i++) {
+		size_t piece = hf_spread_piece(spread, i, left);
+
+		iov[n++] = (struct iovec){at, piece};
+		iov[n++] = (struct iovec){spread->headers[i], HF_HEADER_SIZE};
+		at += piece;
+		left -= piece + HF_HEADER_SIZE;
+	}
+	iov[n++] = (struct iovec){at, left};
+	return n;
+}
+
+size_t hf_wrap_receive_plan(struct hf_wrap *wrap, size_t overhead, void *buf, size_t size, struct hf_received *received,
+			    struct iovec iov[HF_RECEIVE_MOST])
+{
+	size_t n = overhead > 0;
+
+	wrap->rx_scratched = (uint32_t)overhead;
+	received->overhead = overhead;
+	received->asked = overhead + size;
+	received->spread.count = 0;
+	iov[0] = (struct iovec){wrap->rx_scratch, overhead};
+	if (hf_unlikely(may_spread(wrap, overhead, size)))
+		return n + spread_over(wrap, buf, size, received, iov + n);
+	iov[n] = (struct iovec){buf, size};
+	return n + 1;
+}
+
 /* The kernel's call for SIZE bytes at BUF. */
 static void receive(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me, void *buf, size_t size, int flags,
 		    struct hf_received *first)
 {
 	size_t asked = one_piece(slot, wrap, first->overhead, buf, size);
-	struct iovec iov[2] = {{wrap->rx_scratch, first->overhead}, {buf, size}};
+	struct iovec iov[HF_RECEIVE_MOST];
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
-	first->asked = asked != 0 ? asked : first->overhead + size;
 	first->at = wrap->rx_raw;
 	first->whole = asked != 0;
+	first->spread.count = 0;
 	if (asked != 0) {
+		first->asked = asked;
 		first->got = receive_whole(slot, wrap, fd, me, buf, asked, flags);
 		return;
 	}
-	wrap->rx_scratched = (uint32_t)first->overhead;
-	first->got = first->overhead == 0 ? hf_real.recv(fd, buf, size, flags) : hf_real.recvmsg(fd, &msg, flags);
+	if (hf_unlikely(may_spread(wrap, first->overhead, size))) {
+		msg.msg_iovlen = hf_wrap_receive_plan(wrap, first->overhead, buf, size, first, iov);
+	} else {
+		iov[0] = (struct iovec){wrap->rx_scratch, first->overhead};
+		iov[1] = (struct iovec){buf, size};
+		first->asked = first->overhead + size;
+		wrap->rx_scratched = (uint32_t)first->overhead;
+	}
+	first->got = first->asked == size ? hf_real.recv(fd, buf, size, flags) : hf_real.recvmsg(fd, &msg, flags);
 }
 
 /* As io/wrap_overtaken.c says. */

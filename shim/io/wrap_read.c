@@ -56,39 +56,46 @@ static ssize_t fate_of(struct hf_slot *slot, size_t done)
 
 /*
  * One call of the kernel's: protocol bytes into rx_scratch, program bytes into the program's buffer.  Into one piece of
- * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *ASKED: how
- * many bytes were asked for.
+ * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *PIECES of
+ * IOV are the program's.
  */
-static ssize_t receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead, struct iovec *iov,
-		       size_t *pieces, size_t *asked)
+static void receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead,
+		    struct hf_received *received, struct iovec *iov, size_t *pieces)
 {
-	size_t left = want->total - want->done, bytes, n = 0;
+	size_t left = want->total - want->done, bytes, n = overhead > 0;
 	bool whole = hf_rx_open(&wrap->rx) >= left;
 	struct msghdr msg = {.msg_iov = iov};
 
+	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
+	received->overhead = overhead;
+	received->spread.count = 0;
+	received->asked = overhead + bytes;
 	wrap->rx_scratched = (uint32_t)overhead;
 	if (overhead > 0)
-		iov[n++] = (struct iovec){wrap->rx_scratch, overhead};
-	*pieces = hf_iov_slice(want->iov, want->count, want->done, left, iov + n, whole ? MOST_IOV : 1, &bytes);
-	*asked = overhead + bytes;
-	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed)))
-		return hf_confined_receive(fd, iov, flags, asked);
-	if (n + *pieces == 1)
-		return hf_real.recv(fd, iov[0].iov_base, iov[0].iov_len, flags);
+		iov[0] = (struct iovec){wrap->rx_scratch, overhead};
+	if (hf_unlikely(atomic_load_explicit(&hf_sys_confined, memory_order_relaxed))) {
+		received->got = hf_confined_receive(fd, iov, flags, &received->asked);
+		return;
+	}
 	msg.msg_iovlen = n + *pieces;
-	return hf_real.recvmsg(fd, &msg, flags);
+	if (*pieces == 1)
+		msg.msg_iovlen = hf_wrap_receive_plan(wrap, overhead, iov[n].iov_base, bytes, received, iov);
+	received->got = msg.msg_iovlen == 1 ? hf_real.recv(fd, iov[0].iov_base, iov[0].iov_len, flags)
+					    : hf_real.recvmsg(fd, &msg, flags);
 }
 
-/* GOT bytes came as receive() asked for them: how many of them are the program's. -1: corrupt. */
-static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_t pieces, size_t overhead, size_t got)
+/* It came as receive() asked for it, to TO and, if they are more, other PIECES: how many bytes are the program's. -1:
+ * corrupt. */
+static ssize_t take(struct hf_slot *slot, int fd, const struct hf_received *received, uint8_t *to, size_t pieces)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_rx_news news;
-	size_t mine = got < overhead ? got : overhead, theirs = got - mine, bytes;
+	size_t got = (size_t)received->got, mine = got < received->overhead ? got : received->overhead;
+	size_t theirs = got - mine, bytes, reach;
 
 	hf_books_open(&wrap->rx_books_open);
 	wrap->rx_raw += got;
-	if (overhead == 0 && theirs <= hf_rx_open(&wrap->rx)) {
+	if (received->overhead == 0 && theirs <= hf_rx_open(&wrap->rx)) {
 		hf_rx_passed(&wrap->rx, theirs);
 		hf_books_close(&wrap->rx_books_open);
 		return (ssize_t)theirs;
@@ -97,13 +104,14 @@ static ssize_t take(struct hf_slot *slot, int fd, const struct iovec *iov, size_
 		hf_wrap_fail(slot, EPROTO);
 		return -1;
 	}
-	bytes = hf_rx_squeeze_split(&wrap->rx, wrap->rx_scratch, mine, iov[overhead > 0].iov_base, theirs, &news);
+	bytes = hf_rx_squeeze_spread(&wrap->rx, wrap->rx_scratch, mine, &received->spread, to, theirs, &news, &reach);
 	if (!hf_wrap_news(slot, fd, &news) && bytes == 0)
 		return -1;
+	wrap->rx_like = news.frames > 1 && news.even ? news.length : 0;
 	hf_books_close(&wrap->rx_books_open);
 	/* Programs that cleared their buffer first count on the end of what they read being a zero. */
-	if ((size_t)bytes < theirs)
-		memset((char *)iov[overhead > 0].iov_base + bytes, 0, theirs - bytes);
+	if (bytes < reach)
+		memset(to + bytes, 0, reach - bytes);
 	return (ssize_t)bytes;
 }
 
@@ -161,13 +169,13 @@ static ssize_t broke(struct want *want)
 	return want->done > 0 ? (ssize_t)want->done : -1;
 }
 
-/* GOT came of a call of the kernel's that ASKED; errno was ERROR before.  False: *RESULT is that of the program's call,
- * true: it goes on. */
-static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct iovec *iov, size_t pieces,
-		    size_t overhead, size_t asked, ssize_t got, int error, ssize_t *result)
+/* A call of the kernel's, as receive() makes it, has been made; errno was ERROR before.  False: *RESULT is that of the
+ * program's call, true: it goes on. */
+static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct hf_received *received, uint8_t *to,
+		    size_t pieces, int error, ssize_t *result)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	ssize_t bytes;
+	ssize_t got = received->got, bytes;
 
 	if (got < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno)) {
 		*result = broke(want);
@@ -175,8 +183,10 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	}
 	if (got < 0) {
 		*result = want->done > 0 ? (ssize_t)want->done : -1;
-		if (want->done > 0)
+		if (want->done > 0) {
+			hf_wrap_took_error(wrap, -errno); /* told by the next call, as by the kernel's own */
 			errno = error;
+		}
 		return false;
 	}
 	if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0)) {
@@ -189,7 +199,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 		*result = end_of(wrap, want->done);
 		return false;
 	}
-	bytes = take(slot, fd, iov, pieces, overhead, (size_t)got);
+	bytes = take(slot, fd, received, to, pieces);
 	if (bytes < 0) {
 		*result = fate_of(slot, want->done);
 		return false;
@@ -197,7 +207,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	want->done += (size_t)bytes;
 	*result = (ssize_t)want->done;
 	/* Less came than was asked for: the kernel's queue is empty.  An edge-triggered program counts on that. */
-	if (want->done > 0 && (size_t)got < asked && enough(want))
+	if (want->done > 0 && (size_t)got < received->asked && enough(want))
 		return false;
 	error = errno;
 	if ((want->done > 0 && enough(want)) || wait_for_more(fd, want))
@@ -209,24 +219,20 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	return false;
 }
 
-/* As io/wrap_overtaken.c says; GOT bytes came, as receive() has asked for them.  False: the turn is not ours, *RESULT
- * is that of the program's call. */
-static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *want, struct iovec *iov, size_t pieces,
-		      struct hf_received *first, ssize_t *result)
+/* As io/wrap_overtaken.c says; it came to the SIZE bytes at TO.  False: the turn is not ours, *RESULT is that of the
+ * program's call. */
+static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *want, uint8_t *to, size_t size,
+		      struct hf_received *received, ssize_t *result)
 {
-	size_t piece = first->overhead > 0;
 	bool open = false;
 
 	*result = 0;
-	if (first->got > 0)
-		*result = hf_wrap_overtaken_rx(slot, fd, me, first, iov[piece].iov_base,
-					       pieces == 1 ? iov[piece].iov_len : 0, &open);
+	if (received->got > 0)
+		*result = hf_wrap_overtaken_rx(slot, fd, me, received, to, size, &open);
 	if (*result < 0) {
 		*result = want->done > 0 ? (ssize_t)want->done : -1;
 		return false;
 	}
-	if (open && first->overhead == 0)
-		iov[0] = iov[piece];
 	want->done += (size_t)*result;
 	*result = (ssize_t)want->done;
 	if (open || (want->done == 0 && hf_wrap_retake_rx(slot, fd, me)))
@@ -242,19 +248,17 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 	struct iovec iov[MOST_IOV + 1];
 	uint32_t me = hf_turn_me();
 	ssize_t result;
+	uint8_t *to;
 
 	if (want->first != NULL) {
 		const struct hf_received *first = want->first;
 
 		want->first = NULL;
-		iov[0] = (struct iovec){wrap->rx_scratch, first->overhead};
-		iov[first->overhead > 0] = want->iov[0];
-		if (!goes_on(slot, hf_number_of(slot, fd), want, iov, 1, first->overhead, first->asked, first->got,
-			     errno, &result))
+		if (!goes_on(slot, hf_number_of(slot, fd), want, first, want->iov[0].iov_base, 1, errno, &result))
 			return result;
 	}
 	while (want->done < want->total) {
-		struct hf_received one;
+		struct hf_received received;
 		size_t pieces;
 		int error = errno;
 
@@ -276,17 +280,22 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
-		one = (struct hf_received){.overhead = hf_rx_overhead(&wrap->rx), .at = wrap->rx_raw};
-		one.got = receive(wrap, fd, want, next_flags(want), one.overhead, iov, &pieces, &one.asked);
+		received.at = wrap->rx_raw;
+		received.whole = false;
+		receive(wrap, fd, want, next_flags(want), hf_rx_overhead(&wrap->rx), &received, iov, &pieces);
+		to = iov[received.overhead > 0].iov_base;
 		if (hf_overtaken(&wrap->rx_turn, me)) {
-			bool taken = one.got > 0;
+			bool taken = received.got > 0;
+			size_t size = pieces != 1                  ? 0
+				      : received.spread.count != 0 ? received.spread.room
+								   : received.asked - received.overhead;
 
-			if (!caught_up(slot, fd, me, want, iov, pieces, &one, &result))
+			if (!caught_up(slot, fd, me, want, to, size, &received, &result))
 				return result;
-			if (taken && wrap->rx_caught_at == one.at)
+			if (taken && wrap->rx_caught_at == received.at)
 				continue;
 		}
-		if (!goes_on(slot, fd, want, iov, pieces, one.overhead, one.asked, one.got, error, &result))
+		if (!goes_on(slot, fd, want, &received, to, pieces, error, &result))
 			return result;
 	}
 	return (ssize_t)want->done;
@@ -318,8 +327,8 @@ static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
 	return done;
 }
 
-/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises. */
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting)
+/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises.  *ENDS: the peer's end is in it. */
+static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting, bool *ends)
 {
 	uint8_t *room = hf_sys_mmap(NULL, waiting, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hf_rx copy = wrap->rx;
@@ -333,6 +342,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 	if (got > 0) {
 		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
 		bytes = bytes < want->total ? bytes : want->total;
+		*ends = copy.fin || copy.bye || copy.corrupt;
 		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
 			bytes = scatter(want, room, bytes);
 	}
@@ -340,7 +350,7 @@ static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size
 	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
 }
 
-static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
+static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *ends)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int waiting = 0;
@@ -377,8 +387,40 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		return end_of(wrap, 0);
 	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
 	    (size_t)waiting > hf_rx_open(&wrap->rx))
-		return peek_beyond(wrap, fd, want, (size_t)waiting);
+		return peek_beyond(wrap, fd, want, (size_t)waiting, ends);
 	return peek_frame(wrap, fd, want);
+}
+
+/* Until the kernel has more than it has now.  False: it will not, or not in time, or a signal came. */
+static bool wait_behind(struct hf_wrap *wrap, int fd, const struct want *want)
+{
+	enum { NAP_MS = 2 };
+	const struct timespec nap = {0, NAP_MS * 1000000};
+	int waiting = 0;
+
+	/* What is there keeps poll(2) from waiting, and each beat would give the kernel's own limit anew. */
+	if (want->limit != 0)
+		return hf_wrap_now_ms() - want->started < want->limit && hf_real.ppoll(NULL, 0, &nap, NULL) == 0;
+	wrap->rx_scratched = HF_RX_HELD;
+	return hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
+	       hf_real.recv(fd, NULL, (size_t)waiting + 1, MSG_PEEK | MSG_TRUNC | MSG_WAITALL) > waiting;
+}
+
+/* MSG_WAITALL and SO_RCVLOWAT hold for a look, too. */
+static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
+{
+	for (;;) {
+		bool ends = false;
+		ssize_t got = peek_once(slot, fd, want, &ends);
+		int error = errno;
+
+		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
+		    hf_nonblocking(hf_number_of(slot, fd), want->flags) ||
+		    !wait_behind(hf_wrap_of(slot), hf_number_of(slot, fd), want)) {
+			errno = error;
+			return got;
+		}
+	}
 }
 
 /* MSG_TRUNC: the program bytes are thrown away (tcp(7)). */
@@ -396,7 +438,9 @@ static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
 		part.count = 1;
 		part.total = iov.iov_len;
 		part.done = 0;
-		if (total > 0)
+		part.least = want->least > total ? want->least - total : 1;
+		part.least = part.least < part.total ? part.least : part.total;
+		if (total > 0 && total >= want->least)
 			part.flags |= MSG_DONTWAIT;
 		got = read_on(slot, fd, &part);
 		want->quiet = part.quiet;
@@ -468,9 +512,12 @@ static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
 static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want *want, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
+	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
 	ssize_t result;
 	int low;
 
+	if (hf_unlikely(asked)) /* what is there, and then the end */
+		want->flags |= MSG_DONTWAIT;
 	want->limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
 	if (want->limit != 0)
 		want->started = hf_wrap_now_ms();
@@ -494,6 +541,8 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 		result = read_any(slot, fd, want);
 	}
 	hf_turn_end_ours(&wrap->rx_turn, me);
+	if (hf_unlikely(asked && result < 0 && errno == EAGAIN))
+		result = 0;
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	if (hf_unlikely(want->quiet))

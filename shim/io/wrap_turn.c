@@ -94,7 +94,7 @@ static bool catch_up_rx(struct hf_slot *slot, int fd, size_t taken)
 	struct hf_rx_news news;
 	size_t bytes;
 
-	if (scratched == HF_RX_SPLICED)
+	if (scratched == HF_RX_HELD)
 		known = 0;
 	if (scratched == HF_RX_WHOLE ? !passed_whole(slot, &rx, taken, &news, &bytes)
 				     : !passed_in_two(&rx, wrap->rx_scratch, known, taken, &news, &bytes))
@@ -305,7 +305,7 @@ static bool abandoned(struct hf_turn_word *word, struct hf_idle *idle, bool coul
 
 static bool abandoned_rx(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me)
 {
-	bool reads = atomic_load(&wrap->low_water) <= 1 && hf_once(wrap->rx_scratched) != HF_RX_SPLICED;
+	bool reads = atomic_load(&wrap->low_water) <= 1 && hf_once(wrap->rx_scratched) != HF_RX_HELD;
 
 	return abandoned(&wrap->rx_turn, &hf_rare(slot)->idle_rx, reads && could(fd, POLLIN), wrap->rx_raw, me);
 }

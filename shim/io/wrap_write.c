@@ -41,6 +41,25 @@ static ssize_t overtaken(struct hf_slot *slot, int fd, const struct hf_tx_plan *
 	return hf_wrap_overtaken_tx(slot, fd, me, plan, (size_t)sent, &done) ? (ssize_t)done : -1;
 }
 
+/* The call cannot go on for ERROR (> 0), and no other connection will do. */
+static int refused(int error, int flags)
+{
+	if (error == EPIPE)
+		return (int)hf_broken_pipe(flags);
+	errno = error;
+	return -1;
+}
+
+ssize_t hf_write_ended(struct hf_slot *slot, int fd, int flags)
+{
+	int error = atomic_exchange(&hf_wrap_of(slot)->error_taken, 0);
+	socklen_t len = sizeof(error);
+
+	if (error == 0 && hf_resume_of(slot) == NULL && !atomic_load(&hf_sys_confined))
+		(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return refused(error != 0 ? error : EPIPE, flags);
+}
+
 /* A small write copied behind its header: one piece is quicker for the kernel than two (measured).  0: not to be done
  * so. */
 static ssize_t send_small(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t total, int flags)
@@ -367,15 +386,6 @@ static int wait_room(struct hf_slot *slot, int fd, int flags, struct patience *p
 	return hf_real.ppoll(NULL, 0, &moment, NULL) < 0 ? -1 : 1;
 }
 
-/* The call cannot go on for ERROR (> 0), and no other connection will do. */
-static int refused(int error, int flags)
-{
-	if (error == EPIPE)
-		return (int)hf_broken_pipe(flags);
-	errno = error;
-	return -1;
-}
-
 /* There is no room, and the kernel takes nothing any more: as it would say.  1: it goes on over another connection. */
 static int over(struct hf_slot *slot, int fd, int flags)
 {
@@ -472,7 +482,7 @@ static ssize_t write_any(struct hf_slot *slot, int fd, uint32_t me, const struct
 	if (hf_unlikely(keeps(slot, total)))
 		return write_kept(slot, fd, me, iov, count, total, done, flags);
 	if (!hf_may_write(hf_wrap_of(slot)))
-		return hf_broken_pipe(flags);
+		return hf_write_ended(slot, fd, flags);
 	return write_on(slot, fd, iov, count, total, done, flags);
 }
 

@@ -6,6 +6,7 @@
 #include "io/gate.h"
 #include "io/inherit.h"
 #include "io/stdio.h"
+#include "key.h"
 #include "report.h"
 #include "state/clock.h"
 #include "sys.h"
@@ -82,32 +83,36 @@ static void take_name(char **argv, char **envp)
  */
 static void take_key(const struct hf_config *config)
 {
-	enum { ROOM = 4096, RANDOM = 32 };
+	enum { RANDOM = 32 };
 	static uint8_t random[RANDOM];
 	uint8_t *bytes;
-	size_t size = 0;
-	long got = 0;
-	int fd;
+	long size = -ENOMEM;
 
 	if (config->key_file[0] == '\0')
 		return;
-	bytes = hf_sys_mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	fd = hf_sys_failed(bytes) ? -1 : hf_sys_openat(AT_FDCWD, config->key_file, O_RDONLY | O_CLOEXEC, 0);
-	if (!hf_sys_failed(bytes))
-		(void)hf_sys_madvise(bytes, ROOM, MADV_DONTDUMP);
-	while (fd >= 0 && size < ROOM && (got = hf_sys_read(fd, bytes + size, ROOM - size)) > 0)
-		size += (size_t)got;
-	if (fd >= 0)
-		hf_sys_close(fd);
-	while (size > 0 && (bytes[size - 1] == '\n' || bytes[size - 1] == '\r'))
-		size--;
-	if (fd < 0 || got < 0 || size == 0) {
-		complain("HOLDFAST_KEY_FILE: cannot be read or is empty: no peer will be accepted in wrap mode", NULL);
+	bytes = hf_sys_mmap(NULL, HF_KEY_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!hf_sys_failed(bytes)) {
+		(void)hf_sys_madvise(bytes, HF_KEY_ROOM, MADV_DONTDUMP);
+		size = hf_key_read(config->key_file, bytes, HF_KEY_ROOM);
+	}
+	if (size < 0) {
+		hf_config_wrong("HOLDFAST_KEY_FILE", config->key_file, hf_key_expected((int)-size), complain, NULL);
 		bytes = random;
 		size = sizeof(random);
-		(void)hf_sys_getrandom(bytes, size, 0);
+		(void)hf_sys_getrandom(bytes, sizeof(random), 0);
 	}
-	hf_runtime.key = (struct hf_key){bytes, size};
+	hf_runtime.key = (struct hf_key){bytes, (size_t)size};
+}
+
+/* A setting that is not there by a slip of the finger: who wrote it believes that it is. */
+static void find_slips(char **envp)
+{
+	char line[HF_UNKNOWN_LINE];
+	bool slip;
+
+	for (; *envp != NULL; envp++)
+		if (hf_config_unknown(*envp, line, &slip) && slip)
+			complain(line, NULL);
 }
 
 static void take_policy(const struct hf_config *config, struct hf_policy *policy)
@@ -177,6 +182,7 @@ static __attribute__((constructor)) void boot(int argc, char **argv, char **envp
 		return;
 	take_name(argv, envp);
 	hf_config_read(config, variable, complain, envp);
+	find_slips(envp);
 	acts = hf_config_acts_in(config, hf_runtime.prog) && (config->mode != HF_MODE_OFF || config->nrules != 0);
 	wraps = acts && (config->mode == HF_MODE_WRAP || config->nrules != 0);
 	inherits = hf_arena_inherit(hf_wrap_layout(), wraps) || (wraps && standard_wrapped());

@@ -125,15 +125,20 @@ void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_
 	hf_report(&event);
 }
 
-void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind)
+void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind, const char *detail)
 {
 	struct hf_evidence evidence;
+	struct hf_event event;
+	struct words words;
 
 	if (!hf_report_wanted(kind))
 		return;
 	if ((slot->ends.known & HF_ENDS_LOCAL) == 0)
 		hf_socket_names(slot, fd);
-	hf_tell_one(slot, kind, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL);
+	hf_event_init(&event, kind);
+	fill(&event, slot, hf_socket_look(slot, fd, 0, &evidence) ? &evidence : NULL, &words);
+	event.detail = detail;
+	hf_report(&event);
 }
 
 static const char *why_failed(struct hf_slot *slot)

@@ -13,8 +13,8 @@ void hf_tell(struct hf_slot *slot, uint64_t now, const struct hf_evidence *evide
 /* Tell one event that no ruling gave: open, closed. EVIDENCE may be NULL. */
 void hf_tell_one(struct hf_slot *slot, enum hf_event_kind kind, const struct hf_evidence *evidence);
 
-/* The same from any thread, through FD. */
-void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind);
+/* The same from any thread, through FD; DETAIL may be NULL. */
+void hf_tell_now(struct hf_slot *slot, int fd, enum hf_event_kind kind, const char *detail);
 
 /* A wrapped connection has just been failed: corrupt, or what was wrong with its handshake.  Any thread, at once, for
  * the program may close it or end before the watchdog comes round. */

@@ -34,7 +34,10 @@ DUET void duet_environment(const char *script, const char *mode, bool is_sham)
 		return;
 	snprintf(preload, sizeof preload, "%s%s%s", first ? first : "", first ? " " : "", lib ? lib : "");
 	setenv("LD_PRELOAD", preload, 1);
-	setenv("HOLDFAST_MODE", mode, 1);
+	bool armed = strcmp(mode, "armed") == 0;
+	setenv("HOLDFAST_MODE", armed ? "wrap" : mode, 1);
+	if (armed)
+		setenv("HOLDFAST_ON_DEAD", "reconnect", 1);
 	setenv("HOLDFAST_INTERVAL", strcmp(script, "interrupted") == 0 ? "500ms" : "50ms", 1);
 	setenv("HOLDFAST_TIMEOUT", "10s", 1);
 }
@@ -77,13 +80,13 @@ static void duet_over(int number)
 DUET int duet_launch(char **argv)
 {
 	int pair[2], status, bad = 0;
-	bool wrapped = strcmp(argv[2], "wrap") == 0;
+	bool wrapped = strcmp(argv[2], "wrap") == 0 || strcmp(argv[2], "armed") == 0;
 
 	signal(SIGALRM, duet_over);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
 		return 3;
 	duet_pid[0] = duet_start(argv, "client", argv[2], false, pair[0], pair[1]);
-	duet_pid[1] = duet_start(argv, "server", argv[3], wrapped && strcmp(argv[3], "wrap") != 0, pair[1], pair[0]);
+	duet_pid[1] = duet_start(argv, "server", argv[3], wrapped && strcmp(argv[3], argv[2]) != 0, pair[1], pair[0]);
 	close(pair[0]);
 	close(pair[1]);
 	alarm(DUET_LIMIT_S);

@@ -398,6 +398,61 @@ static void epoll_numbers(void)
 	T(epoll_ctl(t[1], EPOLL_CTL_ADD, ep, &e));
 }
 
+enum { CROWD = 40 };
+
+/* Who of the crowd has told of something, until WANTED have or nothing more comes: each is read from. */
+static void tell_crowd(int ep, int (*s)[2], int wanted)
+{
+	char told[CROWD + 1];
+	int count = 0, n;
+
+	memset(told, '.', CROWD);
+	told[CROWD] = 0;
+	do {
+		struct epoll_event e[CROWD];
+
+		n = epoll_wait(ep, e, CROWD, count < wanted ? 2000 : 300);
+		for (int i = 0; i < n; i++) {
+			unsigned who = (unsigned)(e[i].data.u64 >> 20);
+
+			if (who >= CROWD || told[who] != '.' || e[i].events != EPOLLIN ||
+			    read(s[who][1], &told[who], 1) != 1)
+				say("GIVE UP who %u events %x\n", who, e[i].events);
+			count++;
+		}
+	} while (n > 0);
+	say("%s\n", told);
+}
+
+/* Many connections in one wait, level- and edge-triggered and one-shot, after a pause in which only some had news. */
+static void epoll_crowd(void)
+{
+	static const uint32_t kinds[] = {0, EPOLLET, EPOLLONESHOT, EPOLLONESHOT | EPOLLET};
+	int s[CROWD][2], ep = (int)T(epoll_create1(0));
+
+	for (int i = 0; i < CROWD; i++) {
+		struct epoll_event e = {.events = EPOLLIN | kinds[i % 4], .data.u64 = (uint64_t)i << 20};
+
+		pair(s[i]);
+		if (epoll_ctl(ep, EPOLL_CTL_ADD, s[i][1], &e) < 0)
+			say("GIVE UP epoll_ctl\n");
+	}
+	for (int round = 0; round < 3; round++) {
+		int wanted = 0;
+
+		settle();
+		for (int i = 0; i < CROWD; i++) {
+			struct epoll_event e = {.events = EPOLLIN | kinds[i % 4], .data.u64 = (uint64_t)i << 20};
+
+			if (i % (round + 2) == 0 && ++wanted > 0 && write(s[i][0], "abc" + round, 1) != 1)
+				say("GIVE UP write\n");
+			if ((kinds[i % 4] & EPOLLONESHOT) != 0)
+				epoll_ctl(ep, EPOLL_CTL_MOD, s[i][1], &e);
+		}
+		tell_crowd(ep, s, wanted);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
@@ -414,6 +469,7 @@ int main(int argc, char **argv)
 		{"few_descriptors", few_descriptors},
 		{"little_memory", little_memory},
 		{"epoll_numbers", epoll_numbers},
+		{"epoll_crowd", epoll_crowd},
 		{NULL, NULL},
 	};
 	return zoo_main(argc, argv, all);

@@ -124,7 +124,8 @@ static void add_event(uint32_t index, uint64_t at, enum hf_event_kind kind, enum
 		(struct hf_view_event){.at = at, .kind = (uint8_t)kind, .reason = (uint8_t)reason, .ended = ended};
 }
 
-/* What all have: watched for an hour and a half, heard 12.5 s ago, a timeout of a minute. */
+/* What all have: watched for two minutes and a half (a machine may be up no longer), heard 12.5 s ago, a timeout of a
+ * minute. */
 static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 {
 	struct hf_arena_view *view = view_at(index);
@@ -142,7 +143,7 @@ static void common(uint32_t index, uint32_t proc, int fd, uint64_t now)
 	view->timeout = 60000;
 	view->stall_timeout = view->half_close_timeout = 600000;
 	view->ends = 1 | 2;
-	view->since = now - 5430000;
+	view->since = now - 150500;
 	view->looked_at = now - 500;
 	view->next_in = 3000;
 	view->heard_at = now - 12500;
@@ -164,7 +165,7 @@ static void make_fixed(const uint32_t procs[2], uint32_t index, uint64_t now, ui
 	struct hf_arena_more *more = more_at(index);
 
 	common(index, procs[index % 2], 3 + (int)index, now);
-	add_event(index, wall - 5430000, HF_EV_OPEN, HF_WHY_NONE, false);
+	add_event(index, wall - 150500, HF_EV_OPEN, HF_WHY_NONE, false);
 	switch (index) {
 	case 0: /* well, and owed a reply */
 		view->reply_timeout = 30000;

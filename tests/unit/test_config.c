@@ -38,6 +38,44 @@ static void known_names(void **state)
 	assert_false(hf_config_known(""));
 }
 
+static void misspelt_names(void **state)
+{
+	static const struct {
+		const char *entry, *says;
+		bool slip;
+	} wrong[] = {{"HOLDFAST_TIMOUT=5s", "HOLDFAST_TIMOUT: unknown setting; did you mean HOLDFAST_TIMEOUT", true},
+		     {"HOLDFAST_TIMEOUTS=", "HOLDFAST_TIMEOUTS: unknown setting; did you mean HOLDFAST_TIMEOUT", true},
+		     {"HOLDFAST_INTREVAL", "HOLDFAST_INTREVAL: unknown setting; did you mean HOLDFAST_INTERVAL", true},
+		     {"HOLDFAST_KEYFILE=/k", "HOLDFAST_KEYFILE: unknown setting; did you mean HOLDFAST_KEY_FILE", true},
+		     {"HOLDFAST_MODE\n=wrap", "HOLDFAST_MODE?: unknown setting; did you mean HOLDFAST_MODE", true},
+		     /* What Kubernetes sets for a service of that name. */
+		     {"HOLDFAST_PORT=tcp://10.0.0.1:80", "HOLDFAST_PORT: unknown setting; did you mean HOLDFAST_REPORT",
+		      false},
+		     {"HOLDFAST_SERVICE_HOST=10.0.0.1",
+		      "HOLDFAST_SERVICE_HOST: unknown setting; see holdfast run --help", false},
+		     {"HOLDFAST_=x", "HOLDFAST_: unknown setting; see holdfast run --help", false}};
+	static const char *const fine[] = {"HOLDFAST_TIMEOUT=5s", "HOLDFAST_TIMEOUT=", "HOLDFAST_EVENT_PEER=x",
+					   "HOLDFAST_FD_3=x",     "HOLDFASTTIMEOUT=5", "PATH=HOLDFAST_TIMOUT=1",
+					   "holdfast_timout=5s",  "HOLDFAST",          ""};
+	char line[HF_UNKNOWN_LINE], name[3000];
+	bool slip;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		assert_true(hf_config_unknown(wrong[i].entry, line, &slip));
+		assert_string_equal(line, wrong[i].says);
+		assert_int_equal(slip, wrong[i].slip);
+	}
+	for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++)
+		assert_false(hf_config_unknown(fine[i], line, &slip));
+	memset(name, 'x', sizeof name);
+	memcpy(name, "HOLDFAST_", 9);
+	name[sizeof name - 1] = '\0';
+	assert_true(hf_config_unknown(name, line, &slip));
+	assert_int_equal(strlen(line), 100 + strlen(": unknown setting; see holdfast run --help"));
+	assert_false(slip);
+}
+
 static void times(void **state)
 {
 	static const struct {
@@ -342,10 +380,15 @@ static void hello_wait(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults),        cmocka_unit_test(known_names),
-		cmocka_unit_test(times),           cmocka_unit_test(sizes),
-		cmocka_unit_test(words),           cmocka_unit_test(ranges),
-		cmocka_unit_test(complaint_lines), cmocka_unit_test(timeout_follows_interval),
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(known_names),
+		cmocka_unit_test(misspelt_names),
+		cmocka_unit_test(times),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(words),
+		cmocka_unit_test(ranges),
+		cmocka_unit_test(complaint_lines),
+		cmocka_unit_test(timeout_follows_interval),
 		cmocka_unit_test(hello_wait),
 	};
 

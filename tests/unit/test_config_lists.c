@@ -71,6 +71,8 @@ static void wrong_sinks(void **state)
 	read_one("HOLDFAST_REPORT", "stderr,stdout");
 	assert_line("HOLDFAST_REPORT: \"stdout\": expected stderr, syslog, file:PATH, unix:PATH or fd:N, "
 		    "several with commas, or none alone");
+	read_one("HOLDFAST_REPORT", "stderr,,syslog");
+	assert_line("HOLDFAST_REPORT: \"stderr,,syslog\": expected entries separated by commas, none of them empty");
 	assert_int_equal(read_one("HOLDFAST_REPORT", "fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0,fd:0"), 0);
 	assert_int_equal(config.nsinks, HF_MAX_SINKS);
 }

@@ -271,14 +271,34 @@ TEST(given_descriptor_refused)
 	tell(1);
 }
 
+/* As a shell leaves descriptor 0 to what it starts in the background. */
+TEST(given_descriptor_read_only)
+{
+	int p[2], fd = open("/dev/null", O_RDONLY);
+	char expected[100];
+
+	CHECK(pipe(p) == 0);
+	become_stderr(p[1]);
+	use(HF_SINK_FD, "", fd);
+	tell(1);
+	snprintf(expected, sizeof(expected), "holdfast: HOLDFAST_REPORT: fd:%d: not open for writing\n", fd);
+	CHECK(strcmp(drain(p[0]), expected) == 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(stderr_full_pipe),       cmocka_unit_test(stderr_full_pipe_old_kernel),
-		cmocka_unit_test(stderr_closed_reader),   cmocka_unit_test(stderr_replaced),
-		cmocka_unit_test(stderr_sockets),         cmocka_unit_test(stderr_file_shares_the_offset),
-		cmocka_unit_test(stderr_file_size_limit), cmocka_unit_test(stderr_terminal),
-		cmocka_unit_test(given_descriptor),       cmocka_unit_test(given_descriptor_refused),
+		cmocka_unit_test(stderr_full_pipe),
+		cmocka_unit_test(stderr_full_pipe_old_kernel),
+		cmocka_unit_test(stderr_closed_reader),
+		cmocka_unit_test(stderr_replaced),
+		cmocka_unit_test(stderr_sockets),
+		cmocka_unit_test(stderr_file_shares_the_offset),
+		cmocka_unit_test(stderr_file_size_limit),
+		cmocka_unit_test(stderr_terminal),
+		cmocka_unit_test(given_descriptor),
+		cmocka_unit_test(given_descriptor_refused),
+		cmocka_unit_test(given_descriptor_read_only),
 	};
 
 	return cmocka_run_group_tests_name("sink_given", tests, make_dir, remove_dir);

@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "security"))
 from forged import DATA, HELLO, frame, hello  # noqa: E402
 
-SIZES = [1, 7, 8, 9, 16, 64, 1016, 1023, 1024, 1025, 1026, 1028, 1031, 1032, 1033, 1034, 2000, 70000]
+SIZES = [1, 7, 8, 9, 16, 64, 1016, 1023, 1024, 1025, 1026, 1028, 1031, 1032, 1033, 1034, 2000, 20000, 65536, 70000, 140000]
 GUARD = b"\xee" * 64
 
 
@@ -46,6 +46,14 @@ def pieces():
             yield frame(DATA, b"small") + sent[:cut], b"small"
             yield sent[cut:], data
             yield frame(DATA, b"one") + frame(DATA, b"two"), b"onetwo"
+    # Rows of frames of one length, where a library may know beforehand where the next header is to come; or not.
+    for length in (8192, 16384, 20000):
+        for odd in (0, 1, 7, 100, length + 1, length + 8, 50000):
+            row = [os.urandom(odd if odd != 0 and i == 4 else length) for i in range(7)]
+            sent = b"".join(frame(DATA, data) for data in row)
+            cut = 2 * (length + 8) + odd % 10
+            yield sent[:cut], b"".join(row)
+            yield sent[cut:], b""
 
 
 def converse(size, library):

@@ -1,0 +1,303 @@
+/*
+ * Scripts that a random search has found (and then cut short): calls that are rarely made together.
+ */
+#include "duet.h"
+
+#include <pthread.h>
+
+/* Messages of nothing before, between and behind others: each is a call of its own, and the others are framed. */
+SCRIPT(empty_messages)
+{
+	static char text[] = "onetwothree";
+	struct iovec one = {text, 3}, two = {text + 3, 3}, none = {text, 0};
+	struct mmsghdr msgs[] = {{.msg_hdr = {.msg_iov = &none, .msg_iovlen = 1}},
+				 {.msg_hdr = {.msg_iov = &one, .msg_iovlen = 1}},
+				 {.msg_hdr = {.msg_iov = NULL, .msg_iovlen = 0}},
+				 {.msg_hdr = {.msg_iov = &two, .msg_iovlen = 1}},
+				 {.msg_hdr = {.msg_iov = &none, .msg_iovlen = 1}}};
+
+	link_up();
+	CLIENT
+	{
+		T(sendmmsg(fd, msgs, 5, 0));
+		for (int i = 0; i < 5; i++)
+			say("  %u", msgs[i].msg_len);
+		T(sendmmsg(fd, msgs, 1, 0));
+	}
+	SERVER READ(buf, recv(fd, buf, 100, 0));
+	BOTH rest();
+	CLIENT T(write(fd, "still", 5));
+	SERVER READ(buf, recv(fd, buf, 100, 0));
+	CLIENT
+	{
+		T(shutdown(fd, SHUT_WR));
+		T(sendmmsg(fd, msgs, 5, MSG_NOSIGNAL));
+	}
+}
+
+/* A look that waits for all of it, across frames, beats, a signal, a time limit and the end. */
+SCRIPT(peek_all)
+{
+	link_up();
+	CLIENT T(write(fd, "abc", 3));
+	SERVER
+	{
+		let_go();
+		READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL));
+		READ(buf, recv(fd, buf, 7, MSG_WAITALL));
+	}
+	CLIENT
+	{
+		rest();
+		T(write(fd, "de", 2));
+		rest();
+		T(write(fd, "fghij", 5));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT));
+		catch_signal(SIGALRM, SA_RESTART);
+		alarm_in(300);
+		TIMED(250, 350, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
+		set_time(SO_RCVTIMEO, 300);
+		TIMED(250, 350, READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL)));
+		set_time(SO_RCVTIMEO, 0);
+		set_int(SOL_SOCKET, SO_RCVLOWAT, 5);
+		let_go();
+		READ(buf, recv(fd, buf, 100, MSG_PEEK));
+		READ(buf, recv(fd, buf, 100, MSG_PEEK | MSG_WAITALL));
+		READ(buf, recv(fd, buf, 100, 0));
+	}
+	CLIENT
+	{
+		rest();
+		T(write(fd, "kl", 2));
+		rest();
+		T(shutdown(fd, SHUT_WR));
+	}
+	SERVER READ(buf, recv(fd, buf, 7, MSG_PEEK | MSG_WAITALL));
+}
+
+/* As much is thrown away as was asked for, if it has to be waited for. */
+SCRIPT(discard_all)
+{
+	link_up();
+	CLIENT
+	{
+		fill(buf, 6000, 0);
+		T(write(fd, buf, 6000));
+	}
+	SERVER
+	{
+		let_go();
+		T(recv(fd, NULL, 10000, MSG_TRUNC | MSG_WAITALL));
+		READ(buf, recv(fd, buf, 100, MSG_DONTWAIT));
+	}
+	CLIENT
+	{
+		rest();
+		fill(buf, 4005, 6000);
+		T(write(fd, buf, 4005));
+	}
+}
+
+static void *writer(void *unused)
+{
+	static char much[1 << 22];
+	ssize_t n = send(fd, much, sizeof much, MSG_NOSIGNAL);
+
+	(void)unused;
+	return n > 0 && n < (ssize_t)sizeof much ? "some" : n < 0 ? "none" : "all";
+}
+
+/* shutdown(2) wakes who sleeps in a write, and what the kernel has taken arrives, then the end. */
+static void write_cut_short(int how)
+{
+	pthread_t thread;
+	void *result;
+	long total = 0;
+	ssize_t n;
+
+	link_up_small();
+	CLIENT
+	{
+		MUST(-pthread_create(&thread, NULL, writer, NULL));
+		rest();
+		TIMED(0, 100, T(shutdown(fd, how)));
+		MUST(-pthread_join(thread, &result));
+		say("send: %s", (char *)result);
+		T(send(fd, "more", 4, MSG_NOSIGNAL));
+		if (how == SHUT_RDWR)
+			READ(buf, recv(fd, buf, 10, 0));
+		rest();
+	}
+	SERVER
+	{
+		while ((n = read(fd, buf, 4096)) > 0)
+			total += n;
+		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
+	}
+}
+
+SCRIPT(write_ended)
+{
+	write_cut_short(SHUT_WR);
+}
+
+SCRIPT(write_and_read_ended)
+{
+	write_cut_short(SHUT_RDWR);
+}
+
+/* What is unread behind a reset goes to a process that meets the connection only then. */
+SCRIPT(reset_and_passed)
+{
+	struct linger reset = {1, 0};
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control_room;
+	struct iovec one = {buf, 1};
+	struct msghdr msg = {
+		.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control_room, .msg_controllen = sizeof control_room};
+	int over[2];
+	pid_t pid = 0;
+
+	if (!is_client) {
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, over));
+		pid = MUST(fork());
+		if (pid == 0) {
+			MUST(recvmsg(over[1], &msg, 0));
+			memcpy(&fd, CMSG_DATA(&control_room.header), sizeof fd);
+			READ(buf, recv(fd, buf, 100, MSG_WAITALL));
+			READ(buf, recv(fd, buf, 100, 0));
+			_exit(0);
+		}
+	}
+	link_up();
+	CLIENT
+	{
+		T(write(fd, "first frame", 11));
+		T(write(fd, "second frame", 12));
+		T(write(fd, "third", 5));
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 3, 0));
+		control_room.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+		memcpy(CMSG_DATA(&control_room.header), &fd, sizeof fd);
+		MUST(sendmsg(over[0], &msg, 0));
+		MUST(waitpid(pid, NULL, 0));
+	}
+}
+
+/* An error that one of several messages meets is told by the next call. */
+SCRIPT(reset_behind_messages)
+{
+	struct linger reset = {1, 0};
+	struct iovec one = {buf, 5}, two = {buf + 5, 100}, three = {buf + 105, 100};
+	struct mmsghdr msgs[] = {{.msg_hdr = {.msg_iov = &one, .msg_iovlen = 1}},
+				 {.msg_hdr = {.msg_iov = &two, .msg_iovlen = 1}},
+				 {.msg_hdr = {.msg_iov = &three, .msg_iovlen = 1}}};
+
+	link_up();
+	SERVER
+	{
+		let_go();
+		T(recvmmsg(fd, msgs, 3, 0, NULL));
+		say("  %u %u", msgs[0].msg_len, msgs[1].msg_len);
+		READ(buf, recv(fd, buf, 100, 0));
+		READ(buf, recv(fd, buf, 100, 0));
+	}
+	CLIENT
+	{
+		rest();
+		T(write(fd, "hello world", 11));
+		rest();
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+}
+
+/* Nor is one lost that a splice meets behind bytes. */
+SCRIPT(reset_behind_splice)
+{
+	struct linger reset = {1, 0};
+	int pipes[2];
+
+	link_up();
+	CLIENT
+	{
+		T(write(fd, "hello", 5));
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+	SERVER
+	{
+		MUST(pipe(pipes));
+		T(splice(fd, NULL, pipes[1], NULL, 100, 0));
+		READ(buf, read(pipes[0], buf, 100));
+		READ(buf, recv(fd, buf, 100, 0));
+		READ(buf, recv(fd, buf, 100, 0));
+	}
+}
+
+/* A program that ends without having closed: its peer learns of it as natively, at once. */
+SCRIPT(left_unread)
+{
+	link_up();
+	CLIENT T(write(fd, "hello", 5));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 1, 0));
+		let_go();
+		exit(0);
+	}
+	rest();
+	TIMED(0, 100, READ(buf, recv(fd, buf, 10, 0)));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+/* Who waits for bytes alone comes for the end, too. */
+SCRIPT(left_reset)
+{
+	struct linger reset = {1, 0};
+
+	link_up();
+	SERVER
+	{
+		T(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset));
+		T(close(fd));
+	}
+	CLIENT
+	{
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		T(poll(&p, 1, 5000));
+		say("%s to be read", p.revents & POLLIN ? "something" : "nothing");
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+}
+
+SCRIPT(left_shut)
+{
+	link_up();
+	SERVER
+	{
+		T(shutdown(fd, SHUT_RDWR));
+		let_go();
+		exit(0);
+	}
+	rest();
+	READ(buf, recv(fd, buf, 10, 0));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+	rest();
+	TIMED(0, 100, T(send(fd, "x", 1, MSG_NOSIGNAL)));
+}
+
+DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
+	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
+	  PLAY(left_reset), PLAY(left_shut))
