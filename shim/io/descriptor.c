@@ -354,6 +354,8 @@ static int dup_onto(int from, int to, int flags, bool three)
 	int result, error, kept = -1;
 
 	hf_real_ready();
+	if (hf_on() && wrapped(from) && hf_proc_borrowed())
+		(void)hf_fdmap_replace(to, HF_FD_PASS, HF_FD_UNKNOWN); /* to be looked at, here and by the parent */
 	if (!hf_on() || from == to || to < 0 || hf_proc_borrowed())
 		return three ? hf_real.dup3(from, to, flags) : hf_real.dup2(from, to);
 	entry = hf_fdmap_get(to);

@@ -137,6 +137,19 @@ static struct hf_slot *adopted(struct hf_slot *slot, int *refused)
 	return slot;
 }
 
+/* A wrapped connection at a number where that child has put it; where it had it from, the map tells. */
+static struct hf_slot *lent(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	struct hf_slot *slot;
+
+	if (!hf_wrap_in_use() || !hf_wrap_marked(fd) || hf_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		return NULL;
+	slot = hf_slot_find(cookie);
+	return slot != NULL && hf_slot_calm(slot) ? slot : NULL;
+}
+
 struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 {
 	hf_fd_entry entry;
@@ -150,7 +163,7 @@ struct hf_slot *hf_gate_open(int fd, enum hf_way way, int *refused)
 		return NULL;
 	/* A child that shares our memory has its own descriptors: what it does must not change our view. */
 	if (hf_proc_borrowed())
-		return NULL;
+		return lent(fd);
 	epoch = hf_proc_enter(&forked);
 	if (forked)
 		hf_watch_forked();

@@ -4,7 +4,9 @@
 #include "sys.h"
 #include "watch/watch.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <sys/resource.h>
 
 static void mark(int fd)
 {
@@ -17,9 +19,18 @@ static void mark(int fd)
 
 int hf_high_copy(int fd)
 {
-	enum { HIGH = 512 };
+	enum { HIGH = 512, LOWEST = 3 };
+	struct rlimit limit = {.rlim_cur = HIGH};
+	int copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH), from;
 
-	return (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, HIGH);
+	if (copy != -EINVAL && copy != -EMFILE)
+		return copy;
+	/* Not that many numbers are allowed, or those from there on are taken: as high as can be. */
+	hf_sys_getrlimit(RLIMIT_NOFILE, &limit);
+	from = limit.rlim_cur < HIGH ? (int)limit.rlim_cur : HIGH;
+	for (from = from * 3 / 4; copy < 0 && from > 0; from /= 2)
+		copy = (int)hf_sys_fcntl(fd, F_DUPFD_CLOEXEC, from > LOWEST ? from : LOWEST);
+	return copy;
 }
 
 int hf_raise(int fd)

@@ -165,6 +165,12 @@ static uint32_t limit_of(int fd, int name)
 	return (uint32_t)limit.tv_sec * 1000 + (uint32_t)(limit.tv_usec + 999) / 1000;
 }
 
+/* It is what NEXT says, if it was still to be decided. */
+static bool undecided(struct hf_redialling *redial, uint8_t next)
+{
+	return atomic_compare_exchange_strong(&redial->broken, &(uint8_t){HF_REDIAL_DECIDING}, next);
+}
+
 /* Break it, unless something is under way: a write that began before we said so counts. */
 static bool begin(struct hf_slot *slot, struct hf_redialling *redial, int fd, int error, bool ended)
 {
@@ -173,15 +179,34 @@ static bool begin(struct hf_slot *slot, struct hf_redialling *redial, int fd, in
 	if (!possible(slot, redial) || !idle(slot, redial, fd, ended))
 		return false;
 	atomic_store(&redial->send_limit, limit_of(fd, SO_SNDTIMEO));
-	if (!atomic_compare_exchange_strong(&redial->broken, &(uint8_t){0}, 1))
+	if (!atomic_compare_exchange_strong(&redial->broken, &(uint8_t){HF_REDIAL_NOT_BROKEN}, HF_REDIAL_DECIDING))
 		return true;
+	atomic_store(&redial->deciding_at, 0);
 	atomic_store(&redial->error, error);
 	if (atomic_load(&redial->writers) != 0 || !idle(slot, redial, fd, ended)) {
-		atomic_store(&redial->broken, 0);
+		(void)undecided(redial, HF_REDIAL_NOT_BROKEN);
 		hf_wake_all(&redial->word);
 		return false;
 	}
+	if (!undecided(redial, HF_REDIAL_DECIDED))
+		return atomic_load(&redial->broken) != 0;
 	hf_watch_poke(slot);
+	return true;
+}
+
+bool hf_redial_undecided(struct hf_slot *slot, uint64_t now)
+{
+	enum { PATIENCE_MS = 1000 };
+	struct hf_redialling *redial = hf_redial_of(slot);
+	uint64_t since;
+
+	if (redial == NULL || atomic_load(&redial->broken) != HF_REDIAL_DECIDING)
+		return false;
+	since = atomic_load(&redial->deciding_at);
+	if (since == 0)
+		atomic_store(&redial->deciding_at, now);
+	else if (now - since >= PATIENCE_MS && undecided(redial, HF_REDIAL_NOT_BROKEN))
+		hf_wake_all(&redial->word);
 	return true;
 }
 
@@ -437,6 +462,9 @@ bool hf_redial_again(struct hf_redial_call *call, ssize_t result)
 		return true;
 	/* EPIPE: the peer had ended its direction before it reset the connection (tcp_reset()). */
 	if (result == 0 || error == EPIPE || !hf_redial_met(call->slot, call->fd, error)) {
+		/* Told: what another thread does is not to go to another connection after that. */
+		if (result < 0 && atomic_load(&redial->arms) == call->arms)
+			atomic_store(&redial->barred, 1);
 		errno = error;
 		return false;
 	}

@@ -31,6 +31,10 @@ enum hf_redial_step {
 	HF_REDIAL_REPLAY, /* the prologue goes out, what is answered is thrown away */
 };
 
+/* DECIDING: a thread has met the end and asks whether nothing is under way; nothing is done to the socket before it has
+ * said so.  Calls wait from there on. */
+enum hf_redial_broken { HF_REDIAL_NOT_BROKEN, HF_REDIAL_DECIDED, HF_REDIAL_DECIDING };
+
 struct hf_redialling {
 	_Atomic uint32_t word;             /* a futex: changes whenever whoever waits should look again */
 	_Atomic uint32_t life;             /* counts the connections of the socket */
@@ -39,14 +43,15 @@ struct hf_redialling {
 	_Atomic uint32_t kept;             /* bytes of the prologue so far */
 	_Atomic uint32_t sent;             /* of it, on this connection */
 	_Atomic uint32_t send_limit;       /* SO_SNDTIMEO in ms, as the program set it, while it is broken */
-	_Atomic uint8_t broken;
-	_Atomic uint8_t owed;   /* the program's last call that moved bytes has sent them */
-	_Atomic uint8_t heard;  /* it has read something */
-	_Atomic uint8_t barred; /* half-closed, or the prologue is not to be known: not to be made anew */
-	_Atomic uint8_t ended;  /* the program disconnects it: the watchdog keeps off */
-	_Atomic uint8_t tended; /* the watchdog is at it right now */
-	_Atomic int error;      /* the kernel's word for the end, 0: not known */
-	union hf_address dial;  /* whom the program connected to; constant while armed */
+	_Atomic uint8_t broken;            /* enum hf_redial_broken */
+	_Atomic uint8_t owed;              /* the program's last call that moved bytes has sent them */
+	_Atomic uint8_t heard;             /* it has read something */
+	_Atomic uint8_t barred;            /* half-closed, or the prologue is not to be known: not to be made anew */
+	_Atomic uint8_t ended;             /* the program disconnects it: the watchdog keeps off */
+	_Atomic uint8_t tended;            /* the watchdog is at it right now */
+	_Atomic int error;                 /* the kernel's word for the end, 0: not known */
+	_Atomic uint64_t deciding_at;      /* ms: since when the watchdog has seen it undecided */
+	union hf_address dial;             /* whom the program connected to; constant while armed */
 	socklen_t dial_len;
 	uint32_t forks, spawns; /* how many processes this one had started by then */
 	uint8_t *memory;        /* the prologue */
@@ -119,6 +124,10 @@ bool hf_redial_lost(struct hf_slot *slot, int fd, bool ended);
 /* Its turn at a broken connection.  Returns when to come again, ms; UINT64_MAX: it is whole again, or over (fate); 0:
  * FD is no longer that socket. */
 uint64_t hf_redial_tend(struct hf_slot *slot, int fd, uint64_t now);
+
+/* The watchdog's: whether a thread is still about to decide that it is broken.  Not for long: one that has been taken
+ * out of that by siglongjmp(3) never will, and then it is not. */
+bool hf_redial_undecided(struct hf_slot *slot, uint64_t now);
 
 /* Since when it is broken, and until when it is tried. */
 uint64_t hf_redial_since(struct hf_slot *slot);

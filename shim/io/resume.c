@@ -388,6 +388,14 @@ void hf_resume_skip(struct hf_slot *slot)
 		resume->ring.start = resume->ring.end = wrap->tx.sent;
 }
 
+void hf_resume_keep_if(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n)
+{
+	if (hf_resume_of(slot)->ring.end + n == hf_wrap_of(slot)->tx.sent)
+		hf_resume_keep(slot, iov, count, skip, n);
+	else
+		hf_resume_skip(slot);
+}
+
 /* The inbox */
 
 size_t hf_resume_from_inbox(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n,

@@ -162,6 +162,9 @@ static inline void hf_resume_keep_one(struct hf_resume *resume, const void *byte
 /* Bytes have been sent that were not kept: what is kept begins behind them, and a peer that lacks one is refused. */
 void hf_resume_skip(struct hf_slot *slot);
 
+/* The same, if they are the next to be kept; else as hf_resume_skip(). */
+void hf_resume_keep_if(struct hf_slot *slot, const struct iovec *iov, size_t count, size_t skip, size_t n);
+
 /* How many kept bytes have to be sent again, before anything else. */
 static inline uint64_t hf_resume_backlog(struct hf_slot *slot, const struct hf_wrap *wrap)
 {

@@ -155,6 +155,7 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 	}
 	hf_resume_break(&wrap->rx, &wrap->tx, &resume->ring);
 	wrap->rx_raw = wrap->tx_raw = 0;
+	wrap->rx_caught_at = UINT64_MAX;
 	wrap->ahead = 0;
 	atomic_store(&wrap->phase, HF_PHASE_BROKEN);
 	if (hf_resume_inbox(slot) != 0 || wrap->rx.fin)

@@ -69,6 +69,7 @@ struct hf_wrap {
 	_Atomic uint8_t ended;           /* the kernel's end of file has been seen */
 	_Atomic uint8_t low_raised;      /* the kernel has the mark below for the time of a wait */
 	bool shut_after_queue;
+	_Atomic uint8_t tx_file; /* what is sent comes from a file or a pipe, which may be waited for */
 	/* What was moved is being written down: a thread that dies there leaves books that nobody can believe. */
 	_Atomic uint8_t rx_books_open, tx_books_open;
 	uint8_t small_run;              /* so many messages in a row that were read were small ones */
@@ -90,6 +91,8 @@ struct hf_wrap {
 	/* Where a read puts the protocol bytes in front of the program's, should it never return to say. */
 	uint8_t rx_scratch[HF_RX_OVERHEAD_MOST];
 	struct hf_tx tx;
+	/* What the last read that never came back to say so had taken: behind how many bytes, and program bytes. */
+	uint64_t rx_caught_at, rx_caught;
 
 	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 	/* either, under session_turn or before ON */

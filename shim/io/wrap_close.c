@@ -5,6 +5,7 @@
 #include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
+#include "runtime.h"
 #include "state/family.h"
 #include "state/proc.h"
 #include "sys.h"
@@ -375,6 +376,34 @@ static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
 	hf_turn_end(&wrap->tx_turn);
 }
 
+/*
+ * There is no descriptor to be had to keep it by (or it is registered in more epolls than we know of): what the
+ * program has written must go out before the close.  As at exit: no longer than HOLDFAST_LINGER, and what then is
+ * still here is not to look like an end.  The rx turn is ours.
+ */
+static void settle_here(struct hf_slot *slot, int fd, uint32_t me)
+{
+	const struct timespec moment = {0, 1000000};
+	const struct linger reset = {1, 0};
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t deadline = hf_wrap_now_ms() + hf_runtime.config.linger;
+	int settled = 0;
+
+	while (settled == 0 && hf_wrap_of(slot) != NULL && hf_wrap_fate(slot) == 0) {
+		enum hf_left left = hf_wrap_try_let_go(slot);
+
+		if (left != HF_LEFT_EXPECTED && hf_hold_others(&wrap->conn, hf_family_me()))
+			return; /* nothing ends */
+		settled = hf_wrap_settled(slot, fd, me, left == HF_LEFT_LAST);
+		if (settled == 0 && hf_wrap_now_ms() >= deadline)
+			break;
+		if (settled == 0)
+			hf_sys_nanosleep(&moment, NULL);
+	}
+	if (settled == 0 && hf_wrap_of(slot) != NULL && wrap->queued > wrap->flushed)
+		(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
 int hf_wrap_close(struct hf_slot *slot, int fd)
 {
 	/* A reader may sleep for ever; while no frames flow it is the watchdog, if it gets a processor. */
@@ -418,6 +447,8 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 		/* The watchdog could put another connection under the number meanwhile, registrations and all. */
 		hf_wrap_leave(slot, true);
 		kept = leave_epolls(slot, fd) ? hf_keep(slot, fd) : -1;
+		if (kept < 0)
+			settle_here(slot, fd, me);
 	}
 	hf_turn_end(&wrap->rx_turn);
 	return kept;

@@ -210,7 +210,9 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 				errno = (int)-room;
 			break;
 		}
+		atomic_store(&wrap->tx_file, 1);
 		result = hf_real.sendfile(out, in, at, (size_t)room);
+		atomic_store(&wrap->tx_file, 0);
 		if (result <= 0)
 			break;
 		passed(wrap, &plan, result);
@@ -254,7 +256,9 @@ ssize_t hf_wrap_splice_out(struct hf_slot *slot, int in, off_t *in_at, int out, 
 		return result;
 	room = open_frame(wrap, out, size, &plan);
 	if (room > 0) {
+		atomic_store(&wrap->tx_file, 1);
 		result = hf_real.splice(in, in_at, out, NULL, (size_t)room, flags);
+		atomic_store(&wrap->tx_file, 0);
 		passed(wrap, &plan, result);
 	} else {
 		errno = (int)-room;
@@ -289,6 +293,7 @@ static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_a
 	do {
 		size_t open = hf_rx_open(&wrap->rx), most = open < size - done ? open : size - done;
 
+		wrap->rx_scratched = HF_RX_HELD;
 		got = hf_real.splice(in, NULL, out, out_at, most, done > 0 ? flags | NONBLOCK : flags);
 		if (got <= 0)
 			break;

@@ -157,6 +157,9 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd);
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms);
 
+/* The rx turn is held though there is something to read: for a pipe (splice(2)), or for more (MSG_PEEK). */
+#define HF_RX_HELD (UINT32_MAX - 1)
+
 /* The fast path: a turn that nobody has, of a stream that nobody has found to be broken, and of our own socket. */
 static inline bool hf_wrap_take_free(struct hf_slot *slot, struct hf_wrap *wrap, struct hf_turn_word *word, uint32_t me)
 {
@@ -264,8 +267,46 @@ ssize_t hf_write_ended(struct hf_slot *slot, int fd, int flags);
 struct hf_received {
 	size_t overhead, asked;
 	ssize_t got;
+	uint64_t at; /* how much had been taken from the kernel before */
+	bool whole;  /* all of it went to the scratch (hf_scratch()) */
 	struct hf_spread spread;
 };
+
+/*
+ * After a call of the kernel's: whether the turn is ours no more, because the handler of a signal that came in it has
+ * used the connection, too.
+ */
+static inline bool hf_overtaken(const struct hf_turn_word *word, uint32_t me)
+{
+	return hf_unlikely(atomic_load_explicit(&word->owner, memory_order_relaxed) != me);
+}
+
+/* The end of a turn that may have been overtaken, and be another thread's by now. */
+static inline void hf_turn_end_ours(struct hf_turn_word *word, uint32_t me)
+{
+	if (!hf_overtaken(word, me))
+		hf_turn_end(word);
+}
+
+/* Take it again.  errno is preserved. */
+bool hf_wrap_retake_rx(struct hf_slot *slot, int fd, uint32_t me);
+bool hf_wrap_retake_tx(struct hf_slot *slot, int fd, uint32_t me);
+
+/*
+ * A read that was overtaken has brought FIRST, its program bytes to the one piece BUF of SIZE bytes.  *OPEN: the turn
+ * is ours again, and FIRST is to be taken as it says now.  Else the turn is not: the result is the number of program
+ * bytes that stand in BUF (0: there was only protocol), or -1 and errno.
+ */
+ssize_t hf_wrap_overtaken_rx(struct hf_slot *slot, int fd, uint32_t me, struct hf_received *first, void *buf,
+			     size_t size, bool *open);
+
+/* A write that was overtaken has sent SENT bytes of PLAN, of which *DONE are the program's: now they are written down,
+ * and the turn is ours again.  False: they cannot be, errno says so, and the turn is not. */
+bool hf_wrap_overtaken_tx(struct hf_slot *slot, int fd, uint32_t me, const struct hf_tx_plan *plan, size_t sent,
+			  size_t *done);
+
+/* How many bytes the kernel has been given beyond those that are written down.  The tx turn must be ours. */
+bool hf_wrap_given(struct hf_slot *slot, int fd, uint64_t *given);
 
 /*
  * Prepare a call for OVERHEAD bytes to the scratch and at most SIZE program bytes to BUF: into RECEIVED, and into the

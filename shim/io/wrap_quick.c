@@ -96,20 +96,23 @@ static bool ours_alone(const struct hf_wrap *wrap)
  * message that is where one is expected: a wait has seen it, or all the last ones were.  If that much comes, and the
  * program wants more, it takes another call.
  */
-static size_t one_piece(const struct hf_wrap *wrap, size_t overhead, const void *buf, size_t size)
+static size_t one_piece(const struct hf_slot *slot, const struct hf_wrap *wrap, size_t overhead, const void *buf,
+			size_t size)
 {
 	size_t most = HF_HEADER_SIZE + HF_READ_SMALL + 1;
 
 	if (overhead != HF_HEADER_SIZE ||
 	    (size > HF_READ_SMALL && wrap->small_run < SMALL_RUN &&
 	     (!hf_wrap_alone(wrap) || hf_wrap_ahead(wrap) > HF_HEADER_SIZE + HF_READ_SMALL)) ||
-	    hf_kernels(buf) || !ours_alone(wrap))
+	    hf_kernels(buf) || !ours_alone(wrap) ||
+	    atomic_load_explicit(&hf_rare(slot)->scratch_at, memory_order_relaxed) == HF_SCRATCH_LENT)
 		return 0;
 	return HF_HEADER_SIZE + size < most ? HF_HEADER_SIZE + size : most;
 }
 
 /* The same, should this never return to say (hf_wrap_ledger_rx()): to this process alone. */
-static ssize_t receive_whole(struct hf_slot *slot, struct hf_wrap *wrap, int fd, void *buf, size_t asked, int flags)
+static ssize_t receive_whole(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me, void *buf, size_t asked,
+			     int flags)
 {
 	uint8_t *scratch = hf_scratch(slot);
 	ssize_t got;
@@ -119,6 +122,8 @@ static ssize_t receive_whole(struct hf_slot *slot, struct hf_wrap *wrap, int fd,
 	atomic_store_explicit(&hf_rare(slot)->scratch_epoch, atomic_load_explicit(hf_proc_epoch, memory_order_relaxed),
 			      memory_order_relaxed);
 	got = hf_real.recv(fd, scratch, asked, flags);
+	if (hf_overtaken(&wrap->rx_turn, me))
+		return got;
 	memcpy(wrap->rx_scratch, scratch, HF_HEADER_SIZE);
 	if (hf_likely(got > HF_HEADER_SIZE))
 		memcpy(buf, scratch + HF_HEADER_SIZE, (size_t)got - HF_HEADER_SIZE);
@@ -168,17 +173,19 @@ size_t hf_wrap_receive_plan(struct hf_wrap *wrap, size_t overhead, void *buf, si
 }
 
 /* The kernel's call for SIZE bytes at BUF. */
-static void receive(struct hf_slot *slot, struct hf_wrap *wrap, int fd, void *buf, size_t size, int flags,
+static void receive(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me, void *buf, size_t size, int flags,
 		    struct hf_received *first)
 {
-	size_t asked = one_piece(wrap, first->overhead, buf, size);
+	size_t asked = one_piece(slot, wrap, first->overhead, buf, size);
 	struct iovec iov[HF_RECEIVE_MOST];
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
+	first->at = wrap->rx_raw;
+	first->whole = asked != 0;
 	first->spread.count = 0;
 	if (asked != 0) {
 		first->asked = asked;
-		first->got = receive_whole(slot, wrap, fd, buf, asked, flags);
+		first->got = receive_whole(slot, wrap, fd, me, buf, asked, flags);
 		return;
 	}
 	if (hf_unlikely(may_spread(wrap, first->overhead, size))) {
@@ -190,6 +197,26 @@ static void receive(struct hf_slot *slot, struct hf_wrap *wrap, int fd, void *bu
 		wrap->rx_scratched = (uint32_t)first->overhead;
 	}
 	first->got = first->asked == size ? hf_real.recv(fd, buf, size, flags) : hf_real.recvmsg(fd, &msg, flags);
+}
+
+/* As io/wrap_overtaken.c says. */
+static ssize_t recv_overtaken(struct hf_slot *slot, int fd, uint32_t me, void *buf, size_t size, int flags,
+			      struct hf_received *first, bool *plain)
+{
+	struct iovec iov = {buf, size};
+	bool open, kept = hf_resume_of(slot) != NULL;
+	ssize_t bytes;
+
+	if (first->got <= 0 && !(kept && (first->got == 0 || hf_resume_fatal(errno))))
+		return first->got;
+	if (first->got > 0) {
+		bytes = hf_wrap_overtaken_rx(slot, fd, me, first, buf, size, &open);
+		if (open)
+			return hf_wrap_recv_held(slot, fd, me, &iov, flags, first, plain);
+		if (bytes != 0)
+			return bytes;
+	}
+	return hf_wrap_recv(slot, fd, &iov, 1, flags, plain);
 }
 
 ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, int flags, bool *plain)
@@ -207,7 +234,9 @@ ssize_t hf_wrap_recv_one(struct hf_slot *slot, int fd, void *buf, size_t size, i
 	if (hf_unlikely(!may_read(slot, wrap)))
 		return hf_wrap_recv_held(slot, fd, me, &iov, flags, NULL, plain);
 	first.overhead = hf_rx_overhead(&wrap->rx);
-	receive(slot, wrap, hf_number_of(slot, fd), buf, size, flags, &first);
+	receive(slot, wrap, hf_number_of(slot, fd), me, buf, size, flags, &first);
+	if (hf_overtaken(&wrap->rx_turn, me))
+		return recv_overtaken(slot, hf_number_of(slot, fd), me, buf, size, flags, &first, plain);
 	bytes = first.got - (ssize_t)first.overhead;
 	if (hf_unlikely(first.got <= 0 || !as_usual(wrap, &first, size))) {
 		if (first.got >= 0 || (errno != EAGAIN && errno != EINTR))
@@ -293,6 +322,26 @@ static ssize_t send_middling(int fd, const struct hf_tx_plan *plan, const void *
 	return sent;
 }
 
+/* As io/wrap_overtaken.c says. */
+static ssize_t send_overtaken(struct hf_slot *slot, int fd, uint32_t me, const struct iovec *iov, int flags,
+			      const struct hf_tx_plan *plan, ssize_t sent, bool *plain)
+{
+	size_t done;
+
+	if (sent < 0)
+		return hf_resume_of(slot) != NULL && hf_resume_fatal(errno)
+			       ? hf_wrap_send(slot, fd, iov, 1, flags, plain)
+			       : -1;
+	if (!hf_wrap_overtaken_tx(slot, fd, me, plan, (size_t)sent, &done))
+		return -1;
+	if (hf_resume_of(slot) != NULL)
+		hf_resume_keep_if(slot, iov, 1, 0, done);
+	if (done == 0)
+		return hf_wrap_send_held(slot, fd, me, iov, done, flags);
+	hf_turn_end(&hf_wrap_of(slot)->tx_turn);
+	return (ssize_t)done;
+}
+
 ssize_t hf_wrap_send_one(struct hf_slot *slot, int fd, const void *buf, size_t size, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
@@ -328,6 +377,8 @@ ssize_t hf_wrap_send_one(struct hf_slot *slot, int fd, const void *buf, size_t s
 		msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = 2};
 		sent = hf_real.sendmsg(fd, &msg, own_flags);
 	}
+	if (hf_overtaken(&wrap->tx_turn, me))
+		return send_overtaken(slot, fd, me, &iov[1], flags, &plan, sent, plain);
 	if (hf_unlikely(sent != (ssize_t)(HF_HEADER_SIZE + size)))
 		return send_less(slot, fd, me, &iov[1], flags, &plan, sent);
 	if (hf_unlikely(resume != NULL))

@@ -220,11 +220,36 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	return false;
 }
 
+/* As io/wrap_overtaken.c says; it came to the SIZE bytes at TO.  False: the turn is not ours, *RESULT is that of the
+ * program's call. */
+static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *want, uint8_t *to, size_t size,
+		      struct hf_received *received, ssize_t *result)
+{
+	bool open = false;
+
+	*result = 0;
+	if (received->got > 0)
+		*result = hf_wrap_overtaken_rx(slot, fd, me, received, to, size, &open);
+	if (*result < 0) {
+		*result = want->done > 0 ? (ssize_t)want->done : -1;
+		return false;
+	}
+	want->done += (size_t)*result;
+	*result = (ssize_t)want->done;
+	if (open || (want->done == 0 && hf_wrap_retake_rx(slot, fd, me)))
+		return true;
+	if (want->done == 0)
+		*result = -1;
+	return false;
+}
+
 static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct iovec iov[MOST_IOV + 1];
+	uint32_t me = hf_turn_me();
 	ssize_t result;
+	uint8_t *to;
 
 	if (want->first != NULL) {
 		const struct hf_received *first = want->first;
@@ -234,11 +259,14 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return result;
 	}
 	while (want->done < want->total) {
-		size_t overhead = hf_rx_overhead(&wrap->rx), pieces;
 		struct hf_received received;
+		size_t pieces;
 		int error = errno;
 
 		fd = hf_number_of(slot, fd);
+		/* In the wait before. */
+		if (hf_overtaken(&wrap->rx_turn, me) && !hf_wrap_retake_rx(slot, fd, me))
+			return want->done > 0 ? (ssize_t)want->done : fate_of(slot, 0);
 		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
 			want->done += hf_resume_from_inbox(slot, want->iov, want->count, want->done,
 							   want->total - want->done, true);
@@ -253,8 +281,22 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
-		receive(wrap, fd, want, next_flags(want), overhead, &received, iov, &pieces);
-		if (!goes_on(slot, fd, want, &received, iov[overhead > 0].iov_base, pieces, error, &result))
+		received.at = wrap->rx_raw;
+		received.whole = false;
+		receive(wrap, fd, want, next_flags(want), hf_rx_overhead(&wrap->rx), &received, iov, &pieces);
+		to = iov[received.overhead > 0].iov_base;
+		if (hf_overtaken(&wrap->rx_turn, me)) {
+			bool taken = received.got > 0;
+			size_t size = pieces != 1                  ? 0
+				      : received.spread.count != 0 ? received.spread.room
+								   : received.asked - received.overhead;
+
+			if (!caught_up(slot, fd, me, want, to, size, &received, &result))
+				return result;
+			if (taken && wrap->rx_caught_at == received.at)
+				continue;
+		}
+		if (!goes_on(slot, fd, want, &received, to, pieces, error, &result))
 			return result;
 	}
 	return (ssize_t)want->done;
@@ -319,6 +361,8 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *
 		int ready;
 
 		fd = hf_number_of(slot, fd);
+		if (hf_overtaken(&wrap->rx_turn, hf_turn_me()) && !hf_wrap_retake_rx(slot, fd, hf_turn_me()))
+			return fate_of(slot, 0);
 		ready = hf_wrap_swallow(slot, fd);
 
 		if (ready < 0) {
@@ -350,7 +394,7 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *
 
 /* For what may come behind bytes that are there, which keep poll(2) from waiting.  False: the time is over, or a signal
  * came. */
-static bool wait_behind(struct want *want)
+static bool wait_behind(struct hf_wrap *wrap, struct want *want)
 {
 	enum { NAP_MS = 2 };
 	const struct timespec nap = {0, NAP_MS * 1000000};
@@ -360,6 +404,7 @@ static bool wait_behind(struct want *want)
 	if (!want->quiet)
 		(void)hf_quiet_begin(&want->mask, NULL);
 	want->quiet = true;
+	wrap->rx_scratched = HF_RX_HELD;
 	return hf_real.ppoll(NULL, 0, &nap, &want->mask.own) == 0;
 }
 
@@ -385,7 +430,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 
 		error = errno;
 		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
-		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(want)) {
+		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_wrap_of(slot), want)) {
 			errno = error;
 			return got;
 		}
@@ -499,7 +544,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 	result = read_any(slot, fd, want);
 	while (hf_unlikely(want->broken)) {
 		want->broken = false;
-		hf_turn_end(&wrap->rx_turn);
+		hf_turn_end_ours(&wrap->rx_turn, me);
 		if (!wait_broken(slot, fd, want, &result) ||
 		    !hf_wrap_reach_read(slot, fd, me, want->flags, &result, plain)) {
 			if (want->quiet)
@@ -509,7 +554,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 		}
 		result = read_any(slot, fd, want);
 	}
-	hf_turn_end(&wrap->rx_turn);
+	hf_turn_end_ours(&wrap->rx_turn, me);
 	if (hf_unlikely(asked && result < 0 && errno == EAGAIN))
 		result = 0;
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))

@@ -2,6 +2,7 @@
  * Turns of a wrapped connection, settled: whoever takes one that was left behind finds out from the kernel what had
  * been moved (the kernel is the ledger).
  */
+#include "fmt.h"
 #include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
@@ -9,8 +10,10 @@
 #include "watch/tcpinfo.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -38,7 +41,7 @@ static bool ledger(int fd, unsigned long queue, struct hf_tcp_info *info, int *w
 }
 
 /* What a read took that put all of it into this process's memory: if it was one of ours, and not of a parent's. */
-static bool passed_whole(struct hf_slot *slot, struct hf_rx *rx, size_t taken, struct hf_rx_news *news)
+static bool passed_whole(struct hf_slot *slot, struct hf_rx *rx, size_t taken, struct hf_rx_news *news, size_t *bytes)
 {
 	uint8_t copy[HF_SCRATCH_SIZE];
 
@@ -46,17 +49,21 @@ static bool passed_whole(struct hf_slot *slot, struct hf_rx *rx, size_t taken, s
 	    atomic_load(&hf_rare(slot)->scratch_epoch) != atomic_load(hf_proc_epoch))
 		return false;
 	memcpy(copy, hf_scratch(slot), sizeof(copy));
-	(void)hf_rx_squeeze(rx, copy, taken, news);
+	*bytes = hf_rx_squeeze(rx, copy, taken, news);
+	/* Whoever it is may yet come back for it (io/wrap_overtaken.c): until then it is not used again. */
+	atomic_store(&hf_rare(slot)->scratch_at, HF_SCRATCH_LENT);
 	explicit_bzero(copy, sizeof(copy));
 	return !news->corrupt;
 }
 
 /* What a read took of which the first KNOWN bytes, protocol all of them, went to SCRATCH. */
-static bool passed_in_two(struct hf_rx *rx, const uint8_t *scratch, size_t known, size_t taken, struct hf_rx_news *news)
+static bool passed_in_two(struct hf_rx *rx, const uint8_t *scratch, size_t known, size_t taken, struct hf_rx_news *news,
+			  size_t *bytes)
 {
 	const struct hf_rx before = *rx;
 	uint8_t copy[HF_RX_OVERHEAD_MOST];
 
+	*bytes = 0;
 	if (known > sizeof(copy))
 		known = sizeof(copy);
 	memcpy(copy, scratch, sizeof(copy));
@@ -68,6 +75,7 @@ static bool passed_in_two(struct hf_rx *rx, const uint8_t *scratch, size_t known
 		known = taken;
 	if (hf_rx_squeeze(rx, copy, known, news) != 0 || news->corrupt || taken - known > hf_rx_open(rx))
 		return false;
+	*bytes = taken - known;
 	hf_rx_passed(rx, taken - known);
 	return true;
 }
@@ -80,15 +88,21 @@ static bool passed_in_two(struct hf_rx *rx, const uint8_t *scratch, size_t known
 static bool catch_up_rx(struct hf_slot *slot, int fd, size_t taken)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	size_t scratched = hf_once(wrap->rx_scratched);
+	size_t known = hf_once(wrap->rx_scratched);
+	uint32_t scratched = (uint32_t)known;
 	struct hf_rx rx = wrap->rx;
 	struct hf_rx_news news;
+	size_t bytes;
 
-	if (scratched == HF_RX_WHOLE ? !passed_whole(slot, &rx, taken, &news)
-				     : !passed_in_two(&rx, wrap->rx_scratch, scratched, taken, &news))
+	if (scratched == HF_RX_HELD)
+		known = 0;
+	if (scratched == HF_RX_WHOLE ? !passed_whole(slot, &rx, taken, &news, &bytes)
+				     : !passed_in_two(&rx, wrap->rx_scratch, known, taken, &news, &bytes))
 		return false;
 	hf_books_open(&wrap->rx_books_open);
 	wrap->rx = rx;
+	wrap->rx_caught_at = wrap->rx_raw;
+	wrap->rx_caught = bytes;
 	wrap->rx_raw += taken;
 	if (!hf_wrap_news(slot, fd, &news))
 		return false;
@@ -116,6 +130,19 @@ bool hf_wrap_ledger_rx(struct hf_slot *slot, int fd)
 	       catch_up_rx(slot, fd, (size_t)(taken - wrap->rx_raw - (fin ? 1 : 0)));
 }
 
+bool hf_wrap_given(struct hf_slot *slot, int fd, uint64_t *given)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	struct hf_tcp_info info;
+	int waiting = 0;
+
+	*given = 0;
+	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
+		return false;
+	*given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
+	return true;
+}
+
 /*
  * A call that gave bytes to the kernel never came back to say how many (siglongjmp(3), cancellation): the kernel's
  * ledger knows, and what it was given is noted in the plan.
@@ -124,8 +151,6 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	const struct hf_tx_plan plan = wrap->plan;
-	struct hf_tcp_info info;
-	int waiting = 0;
 	uint64_t given;
 	size_t took;
 
@@ -134,9 +159,8 @@ bool hf_wrap_ledger_tx(struct hf_slot *slot, int fd)
 	/* Framing has not begun: what was queued is counted where it is sent. */
 	if (atomic_load(&wrap->phase) != HF_PHASE_ON)
 		return true;
-	if (!ledger(fd, SIOCOUTQ, &info, &waiting))
+	if (!hf_wrap_given(slot, fd, &given))
 		return false;
-	given = info.bytes_acked + (uint64_t)waiting - (wrap->client ? 1 : 0) - wrap->tx_raw;
 	if (given > plan.owed + plan.first + (plan.header ? HF_HEADER_SIZE : 0) + plan.second)
 		return false;
 	if (given == 0)
@@ -219,18 +243,114 @@ static bool take_turn(struct hf_slot *slot, int fd, struct hf_turn_word *word, u
 	return turn != HF_TURN_BUSY;
 }
 
+/* Whether the thread can go on at all: one that is stopped, or traced, does not read what is there either (proc(5)). */
+static bool runs(uint32_t owner)
+{
+	char path[32], text[128];
+	struct hf_fmt fmt;
+	const char *state;
+	long got;
+	int fd;
+
+	hf_fmt_init(&fmt, path, sizeof(path), 0);
+	hf_fmt_str(&fmt, "/proc/");
+	hf_fmt_i64(&fmt, owner & ((1U << HF_TURN_TID_BITS) - 1));
+	hf_fmt_str(&fmt, "/stat");
+	hf_fmt_boundary(&fmt);
+	hf_fmt_end(&fmt, "");
+	fd = hf_sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	got = fd >= 0 ? hf_sys_read(fd, text, sizeof(text) - 1) : 0;
+	if (fd >= 0)
+		hf_sys_close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	state = strrchr(text, ')');
+	return state != NULL && state[1] == ' ' && strchr("RS", state[2]) != NULL;
+}
+
+static bool could(int fd, short what)
+{
+	struct pollfd p = {.fd = fd, .events = what};
+
+	return hf_sys_poll(&p, 1, 0) > 0;
+}
+
+/*
+ * Somebody has the turn, and COULD go on.  A read wakes up for what has come, a write for room: whoever has the turn
+ * and does nothing with it for a second is in no such call any more, but was taken out of it by siglongjmp(3), and may
+ * never come again.  True: the turn is ours, as one that was left behind.  Should the owner be in a call all the same,
+ * above which a handler of a signal takes its time, see io/wrap_overtaken.c.
+ */
+static bool abandoned(struct hf_turn_word *word, struct hf_idle *idle, bool could_go_on, uint64_t at, uint32_t me)
+{
+	enum { LONG_MS = 1000, TIMES = 8 }; /* not because we were stopped ourselves */
+	uint32_t owner = atomic_load(&word->owner);
+	uint64_t now = hf_wrap_now_ms();
+
+	if (owner == 0 || owner == me || !could_go_on) {
+		atomic_store(&idle->owner, 0);
+		return false;
+	}
+	if (atomic_load(&idle->owner) != owner || atomic_load(&idle->at) != at) {
+		atomic_store(&idle->since, now);
+		atomic_store(&idle->at, at);
+		atomic_store(&idle->times, 0);
+		atomic_store(&idle->owner, owner);
+		return false;
+	}
+	if (atomic_fetch_add(&idle->times, 1) < TIMES || now - atomic_load(&idle->since) < LONG_MS)
+		return false;
+	atomic_store(&idle->owner, 0);
+	return runs(owner) && atomic_compare_exchange_strong(&word->owner, &owner, me);
+}
+
+static bool abandoned_rx(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me)
+{
+	bool reads = atomic_load(&wrap->low_water) <= 1 && hf_once(wrap->rx_scratched) != HF_RX_HELD;
+
+	return abandoned(&wrap->rx_turn, &hf_rare(slot)->idle_rx, reads && could(fd, POLLIN), wrap->rx_raw, me);
+}
+
+/* Who keeps what he writes may wait for room of his own, and sendfile(2) for a file. */
+static bool abandoned_tx(struct hf_slot *slot, struct hf_wrap *wrap, int fd, uint32_t me)
+{
+	bool writes = hf_resume_of(slot) == NULL && atomic_load(&wrap->tx_file) == 0;
+
+	return abandoned(&wrap->tx_turn, &hf_rare(slot)->idle_tx, writes && could(fd, POLLOUT), wrap->tx_raw, me);
+}
+
+/* Take WORD, or find out that it was abandoned. */
+static bool take(struct hf_slot *slot, int fd, bool rx, uint32_t me, int patience_ms)
+{
+	enum { SLICE_MS = 100 };
+	struct hf_wrap *wrap;
+
+	while ((wrap = hf_wrap_of(slot)) != NULL) {
+		if (take_turn(slot, fd, rx ? &wrap->rx_turn : &wrap->tx_turn, me,
+			      patience_ms < 0 ? SLICE_MS : patience_ms, rx ? hf_wrap_ledger_rx : hf_wrap_ledger_tx))
+			return true;
+		/* Not the watchdog, nor who does not wait. */
+		if (patience_ms == 0 || hf_wrap_fate(slot) != 0 || hf_wrap_of(slot) == NULL)
+			return false;
+		if (!atomic_load(&hf_sys_confined) && atomic_load(&wrap->phase) == HF_PHASE_ON) {
+			int now = hf_number_of(slot, fd);
+
+			if (rx ? abandoned_rx(slot, wrap, now, me) : abandoned_tx(slot, wrap, now, me))
+				continue;
+		}
+		if (patience_ms > 0)
+			return false;
+	}
+	return false;
+}
+
 bool hf_wrap_take_rx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-
-	return wrap != NULL && take_turn(slot, fd, &wrap->rx_turn, me, patience_ms, hf_wrap_ledger_rx);
+	return take(slot, fd, true, me, patience_ms);
 }
 
 bool hf_wrap_take_tx(struct hf_slot *slot, int fd, uint32_t me, int patience_ms)
 {
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-
-	return wrap != NULL && take_turn(slot, fd, &wrap->tx_turn, me, patience_ms, hf_wrap_ledger_tx);
+	return take(slot, fd, false, me, patience_ms);
 }
 
 void hf_wrap_session_lock(struct hf_wrap *wrap, uint32_t me)

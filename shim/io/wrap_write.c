@@ -28,6 +28,19 @@ ssize_t hf_broken_pipe(int flags)
 	return -1;
 }
 
+/* As io/wrap_overtaken.c says; SENT bytes of PLAN went.  How many of them are the program's; -1: errno. */
+static ssize_t overtaken(struct hf_slot *slot, int fd, const struct hf_tx_plan *plan, ssize_t sent)
+{
+	uint32_t me = hf_turn_me();
+	size_t done;
+
+	if (sent < 0) {
+		(void)hf_wrap_retake_tx(slot, fd, me);
+		return sent;
+	}
+	return hf_wrap_overtaken_tx(slot, fd, me, plan, (size_t)sent, &done) ? (ssize_t)done : -1;
+}
+
 /* The call cannot go on for ERROR (> 0), and no other connection will do. */
 static int refused(int error, int flags)
 {
@@ -70,15 +83,22 @@ static ssize_t send_small(struct hf_slot *slot, int fd, const struct iovec *iov,
 		sent = hf_confined_send(fd, &(struct iovec){buf, at}, 1, flags, &at);
 	else
 		sent = hf_real.send(fd, buf, at, flags);
+	if (hf_overtaken(&wrap->tx_turn, hf_turn_me())) {
+		sent = overtaken(slot, fd, &plan, sent);
+		if (sent > 0 && hf_resume_of(slot) != NULL)
+			hf_resume_keep_if(slot, &(struct iovec){buf, at}, 1, HF_HEADER_SIZE, (size_t)sent);
+		return sent;
+	}
 	if (sent > HF_HEADER_SIZE && hf_unlikely(hf_resume_of(slot) != NULL))
 		hf_resume_keep(slot, &(struct iovec){buf, at}, 1, HF_HEADER_SIZE, (size_t)sent - HF_HEADER_SIZE);
 	return sent < 0 ? sent : (ssize_t)hf_wrap_sent(wrap, &plan, (size_t)sent);
 }
 
 /* One call of the kernel's. *SHORT: it took less than it was given. */
-static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov, size_t count, size_t done, size_t left,
+static ssize_t send_frame(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, size_t done, size_t left,
 			  int flags, bool *is_short)
 {
+	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct iovec out[MOST_IOV + 4], body[MOST_IOV];
 	struct msghdr msg = {.msg_iov = out};
 	struct hf_tx_plan plan;
@@ -106,9 +126,12 @@ static ssize_t send_frame(struct hf_wrap *wrap, int fd, const struct iovec *iov,
 		sent = hf_confined_send(fd, out, msg.msg_iovlen, flags, &total);
 	else
 		sent = hf_real.sendmsg(fd, &msg, flags);
+	if (sent >= 0)
+		*is_short = (size_t)sent < total;
+	if (hf_overtaken(&wrap->tx_turn, hf_turn_me()))
+		return overtaken(slot, fd, &plan, sent);
 	if (sent < 0)
 		return sent;
-	*is_short = (size_t)sent < total;
 	return (ssize_t)hf_wrap_sent(wrap, &plan, (size_t)sent);
 }
 
@@ -137,6 +160,10 @@ static int flush_first(struct hf_slot *slot, int fd, int flags)
 		}
 		if (hf_real.poll(&p, 1, -1) < 0)
 			return -1;
+		if (hf_overtaken(&wrap->tx_turn, hf_turn_me()) && !hf_wrap_retake_tx(slot, fd, hf_turn_me())) {
+			errno = EPROTO;
+			return -1;
+		}
 	}
 	return 1;
 }
@@ -174,7 +201,7 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 	while (done < total) {
 		bool is_short = false;
 		ssize_t sent =
-			send_frame(wrap, hf_number_of(slot, fd), iov, count, done, total - done, flags, &is_short);
+			send_frame(slot, hf_number_of(slot, fd), iov, count, done, total - done, flags, &is_short);
 
 		if (sent < 0) {
 			if (done == 0)
@@ -415,9 +442,9 @@ static int keep_step(struct hf_slot *slot, int fd, uint32_t me, const struct iov
 	if (*done == 0 && total <= SMALL && room == total && hf_tx_between(&wrap->tx) && !any_wild(iov, count)) {
 		sent = send_small(slot, fd, iov, count, total, quietly(flags));
 	} else {
-		sent = send_frame(wrap, fd, iov, count, *done, room, quietly(flags), &is_short);
+		sent = send_frame(slot, fd, iov, count, *done, room, quietly(flags), &is_short);
 		if (sent > 0)
-			hf_resume_keep(slot, iov, count, *done, (size_t)sent);
+			hf_resume_keep_if(slot, iov, count, *done, (size_t)sent);
 	}
 	if (sent < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno))
 		return 1;
@@ -502,7 +529,7 @@ ssize_t hf_wrap_send(struct hf_slot *slot, int fd, const struct iovec *iov, size
 		return -1;
 	}
 	result = write_any(slot, fd, me, iov, count, total, 0, flags);
-	hf_turn_end(&wrap->tx_turn);
+	hf_turn_end_ours(&wrap->tx_turn, me);
 	return result;
 }
 
@@ -511,6 +538,6 @@ ssize_t hf_wrap_send_held(struct hf_slot *slot, int fd, uint32_t me, const struc
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	ssize_t result = write_any(slot, fd, me, iov, 1, iov->iov_len, done, flags);
 
-	hf_turn_end(&wrap->tx_turn);
+	hf_turn_end_ours(&wrap->tx_turn, me);
 	return result;
 }

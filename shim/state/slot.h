@@ -37,11 +37,21 @@ enum hf_stage {
 	HF_STAGE_CLOSED,  /* the program has closed it; the watchdog will free it */
 };
 
+/* In scratch_at: what a read has brought stands there still, and nobody knows whether it comes back for it. */
+#define HF_SCRATCH_LENT UINT64_MAX
+
 enum hf_dying { HF_DYING_NO, HF_DYING_NUDGED, HF_DYING_HELD, HF_DYING_BUSY };
 
 struct hf_wrap;
 struct hf_resume;
 struct hf_redialling;
+
+/* A turn that others wait for: who has it and leaves undone what could be done, behind how many bytes, since when (ms),
+ * and how often that was seen. */
+struct hf_idle {
+	_Atomic uint64_t since, at;
+	_Atomic uint32_t owner, times;
+};
 
 /*
  * The part of a slot that most connections never need: they are not wrapped, and nothing has happened to them.  It is
@@ -66,10 +76,11 @@ struct hf_slot_rare {
 	_Atomic uint32_t tended;        /* the watchdog of the process of this epoch is at the descriptor right now */
 	_Atomic uint64_t scratch_at;    /* ... how much of the connection it had read before, and one */
 	_Atomic uint64_t waited_at;     /* ms: when the last of those that wait began */
-	_Atomic uint16_t waiting;       /* threads that wait in a call with no turn in hand: struct hf_wait */
-	_Atomic uint8_t let_go;         /* it no longer holds its place in the arena: enum hf_left, plus one */
-	_Atomic uint8_t stirring;       /* counted in hf_resume_count */
-	_Atomic uint8_t has_inbox;      /* counted in hf_resume_inboxes */
+	struct hf_idle idle_rx, idle_tx;
+	_Atomic uint16_t waiting;  /* threads that wait in a call with no turn in hand: struct hf_wait */
+	_Atomic uint8_t let_go;    /* it no longer holds its place in the arena: enum hf_left, plus one */
+	_Atomic uint8_t stirring;  /* counted in hf_resume_count */
+	_Atomic uint8_t has_inbox; /* counted in hf_resume_inboxes */
 
 	/* The watchdog's. */
 	struct hf_rate rate;

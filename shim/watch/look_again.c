@@ -70,6 +70,10 @@ bool hf_look_redialling(struct hf_slot *slot, int fd, uint64_t now)
 
 	if (!hf_redial_broken(slot) || atomic_load(&slot->fate) != 0)
 		return false;
+	if (hf_redial_undecided(slot, now)) {
+		hf_watch_schedule(slot, now + 1);
+		return true;
+	}
 	next = hf_redial_tend(slot, fd, now);
 	if (next == 0)
 		hf_look_lost(slot, fd, now);

@@ -1,15 +1,19 @@
 /*
  * What once went wrong, each as the program that showed it: sweeps over all descriptors, sets larger than they are,
  * credentials changed by several threads, threads and processes that leave by the bare system call, connections
- * inherited, reused under a sleeper, cancelled in close, retried.
+ * inherited, reused under a sleeper, cancelled in close, retried, closed where there are few numbers, left by a
+ * jump, used by handlers.
  */
 #include "zoo.h"
 
 #include <dirent.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 /* A system call that no library sees. */
 static long bare(long nr, long a, long b, long c, long d, long e)
@@ -409,9 +413,296 @@ static void redial(void)
 	T(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == option(l, IPPROTO_TCP, TCP_KEEPIDLE));
 }
 
+/* What is written arrives, though the connection is closed at once and there are few numbers, or none to spare. */
+static void say_and_close(unsigned limit, bool none_to_spare)
+{
+	struct rlimit r = {limit, limit};
+	char buf[4096];
+	int l, fd, port, status;
+	pid_t pid;
+
+	l = listen_any(&port);
+	pid = MUST(fork());
+	if (pid == 0) {
+		struct sockaddr_in a = loopback(port);
+
+		alarm(10);
+		MUST(setrlimit(RLIMIT_NOFILE, &r));
+		for (int i = 0; i < 4; i++) {
+			fd = MUST(socket(AF_INET, SOCK_STREAM, 0));
+			while (none_to_spare && open("/dev/null", O_RDONLY) >= 0)
+				;
+			MUST(connect(fd, SA(&a), sizeof a));
+			fill(buf, 3000, (unsigned)i);
+			MUST(write(fd, buf, 3000));
+			MUST(close(fd));
+		}
+		_exit(0);
+	}
+	for (int i = 0; i < 4; i++) {
+		fd = MUST(accept(l, NULL, NULL));
+		drain("said before the close", fd);
+		MUST(close(fd));
+	}
+	MUST(waitpid(pid, &status, 0));
+	say_status("the client", status);
+	MUST(close(l));
+}
+
+static void few_numbers(void)
+{
+	say_and_close(400, false);
+	say_and_close(100, false);
+	say_and_close(60, true);
+}
+
+static sigjmp_buf out_of_call;
+
+static void jump(int sig)
+{
+	(void)sig;
+	siglongjmp(out_of_call, 1);
+}
+
+static void *read_hello(void *arg)
+{
+	char buf[8];
+	long got = read(*(int *)arg, buf, sizeof buf);
+
+	show("read by another", buf, got);
+	return NULL;
+}
+
+static void give_up_read(int fd)
+{
+	struct itimerval soon = {{0, 0}, {0, 200000}};
+	char byte;
+
+	signal(SIGALRM, jump);
+	if (sigsetjmp(out_of_call, 1) == 0) {
+		MUST(setitimer(ITIMER_REAL, &soon, NULL));
+		MUST(read(fd, &byte, 1));
+	}
+	signal(SIGALRM, SIG_DFL);
+}
+
+/* A read is given up by siglongjmp, and whoever gave it up never reads again: others do. */
+static void given_up(void)
+{
+	struct kid kid;
+	pthread_t thread;
+	char byte;
+	int s[2];
+
+	for (int round = 0; round < 3; round++) {
+		pair(s);
+		MUST(write(s[0], "a", 1));
+		MUST(read(s[1], &byte, 1));
+		give_up_read(s[1]);
+		MUST(write(s[0], "hello", 5));
+		if (round == 0) {
+			MUST(pthread_create(&thread, NULL, read_hello, &s[1]));
+			MUST(pthread_join(thread, NULL));
+		} else {
+			if (spawn_kid(&kid)) {
+				alarm(20);
+				if (round == 2)
+					ready("seen by another", s[1], POLLIN, 10000);
+				read_hello(&s[1]);
+				_exit(0);
+			}
+			reap("who reads", &kid);
+		}
+		MUST(close(s[0]));
+		MUST(close(s[1]));
+	}
+}
+
+/* The same of a write, which a child goes on from. */
+static void given_up_write(void)
+{
+	enum { SIZE = 6 << 20 };
+	struct itimerval soon = {{0, 0}, {0, 300000}};
+	struct kid reader, writer;
+	char *buf = calloc(1, SIZE);
+	long odd = 0, n;
+	int s[2];
+
+	pair(s);
+	MUST(write(s[0], "a", 1));
+	MUST(read(s[1], buf, 1));
+	buf[0] = 0;
+	if (spawn_kid(&reader)) {
+		MUST(close(s[0]));
+		nap(600);
+		while ((n = read(s[1], buf, 65536)) > 0)
+			for (long i = 0; i < n; i++)
+				odd += buf[i] != 0;
+		say("of the writer's %ld, then %ld\n", odd, n);
+		_exit(0);
+	}
+	MUST(close(s[1]));
+	signal(SIGALRM, jump);
+	if (sigsetjmp(out_of_call, 1) == 0) {
+		MUST(setitimer(ITIMER_REAL, &soon, NULL));
+		MUST(write(s[0], buf, SIZE));
+	}
+	signal(SIGALRM, SIG_DFL);
+	if (spawn_kid(&writer)) {
+		alarm(20);
+		T(write(s[0], "word", 4));
+		_exit(0);
+	}
+	reap("writer", &writer);
+	MUST(close(s[0]));
+	reap("reader", &reader);
+	free(buf);
+}
+
+static int in_hand;
+static volatile sig_atomic_t handled;
+
+static void write_too(int sig)
+{
+	int error = errno;
+
+	(void)sig;
+	handled = (int)write(in_hand, "handler", 7);
+	errno = error;
+}
+
+static void read_too(int sig)
+{
+	int error = errno;
+	char buf[4];
+
+	(void)sig;
+	handled = (int)recv(in_hand, buf, sizeof buf, MSG_DONTWAIT);
+	errno = error;
+}
+
+static void kill_after(struct kid *kid, long ms)
+{
+	pid_t parent = getpid();
+
+	if (spawn_kid(kid)) {
+		nap(ms);
+		kill(parent, SIGUSR1);
+		_exit(0);
+	}
+}
+
+/* A signal comes while a write waits for room, and its handler writes to the same connection. */
+static void handler_writes(void)
+{
+	enum { SIZE = 6 << 20 };
+	struct sigaction sa = {.sa_handler = write_too, .sa_flags = SA_RESTART};
+	struct kid reader, killer;
+	char *buf = calloc(1, SIZE);
+	long done = 0, n, count = 0, odd = 0;
+	int s[2];
+
+	pair(s);
+	MUST(write(s[0], "a", 1));
+	MUST(read(s[1], buf, 1));
+	settle();
+	MUST(sigaction(SIGUSR1, &sa, NULL));
+	in_hand = s[0];
+	buf[0] = 0;
+	if (spawn_kid(&reader)) {
+		MUST(close(s[0]));
+		nap(900);
+		while ((n = read(s[1], buf, 65536)) > 0) {
+			count += n;
+			for (long i = 0; i < n; i++)
+				odd += buf[i] != 0;
+		}
+		say("read %ld, of the handler's %ld, then %ld\n", count, odd, n);
+		_exit(0);
+	}
+	MUST(close(s[1]));
+	kill_after(&killer, 400);
+	while (done < SIZE && (n = write(s[0], buf + done, (size_t)(SIZE - done))) > 0)
+		done += n;
+	say("written %ld, by the handler %d\n", done, (int)handled);
+	MUST(close(s[0]));
+	reap("killer", &killer);
+	reap("reader", &reader);
+	signal(SIGUSR1, SIG_DFL);
+	free(buf);
+}
+
+/* And while a read waits: the handler finds nothing, the read goes on; or finds some of what has come meanwhile. */
+static void handler_reads(void)
+{
+	struct sigaction sa = {.sa_handler = read_too, .sa_flags = SA_RESTART};
+	struct kid writer;
+	pid_t parent = getpid();
+	char buf[16];
+	int s[2];
+
+	pair(s);
+	in_hand = s[1];
+	MUST(write(s[0], "a", 1));
+	MUST(read(s[1], buf, 1));
+	MUST(sigaction(SIGUSR1, &sa, NULL));
+	if (spawn_kid(&writer)) {
+		nap(200);
+		kill(parent, SIGUSR1);
+		nap(200);
+		MUST(write(s[0], "hello, world", 12));
+		nap(200);
+		MUST(write(s[0], "again", 5));
+		_exit(0);
+	}
+	show("read", buf, read(s[1], buf, 12));
+	say("by the handler %d\n", (int)handled);
+	show("read", buf, read(s[1], buf, sizeof buf));
+	reap("writer", &writer);
+	signal(SIGUSR1, SIG_DFL);
+}
+
+/* A child that shares the memory puts the connection at its standard error, cannot execute, and says so there. */
+static void vfork_says(void)
+{
+	static const char word[] = "not found ";
+	volatile int errors = MUST(dup(STDERR_FILENO));
+	struct kid kid;
+	int s[2], status;
+	pid_t pid;
+
+	pair(s);
+	MUST(write(s[0], "before ", 7));
+	pid = vfork();
+	if (pid == 0) {
+		dup2(s[0], errors);
+		execl("/nonexistent/program", "program", (char *)NULL);
+		_exit(write(errors, word, sizeof word - 1) == (ssize_t)sizeof word - 1 ? 0 : 1);
+	}
+	MUST(waitpid(pid, &status, 0));
+	say_status("vfork", status);
+	MUST(write(s[0], "after", 5));
+	if (spawn_kid(&kid)) {
+		MUST(close(s[0]));
+		drain("said", s[1]);
+		_exit(0);
+	}
+	MUST(close(s[0]));
+	reap("reader", &kid);
+	MUST(close(s[1]));
+	MUST(write(errors, "", 0));
+	MUST(close(errors));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
+		{"vfork_says", vfork_says},
+		{"given_up", given_up},
+		{"given_up_write", given_up_write},
+		{"handler_writes", handler_writes},
+		{"handler_reads", handler_reads},
+		{"few_numbers", few_numbers},
 		{"sweeps", sweeps},
 		{"select_many", select_many},
 		{"credentials", credentials},
