@@ -1,43 +1,23 @@
 /*
  * Reading from a wrapped connection: the kernel's own call into the program's own buffer, headers squeezed out of it.
  */
-#include "io/adopt.h"
 #include "io/confined.h"
 #include "io/gate.h"
 #include "io/keep.h"
 #include "io/resume.h"
-#include "io/wait.h"
 #include "io/wrap_inner.h"
+#include "io/wrap_want.h"
 #include "sys.h"
 #include "watch/watch.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 
 enum { MOST_IOV = 62 };
 
-/* What one call is after. */
-struct want {
-	const struct iovec *iov;
-	size_t count, total, done;
-	size_t least; /* no fewer, but for an end, an error, a signal or the time limit */
-	int flags;
-	uint64_t started; /* ms, if there is a limit */
-	uint32_t limit;   /* SO_RCVTIMEO, ms */
-	bool broken;      /* the path is gone: to be gone on with when the session does */
-	bool quiet;       /* signals are let in by wait_for_more() only */
-	/* A call of the kernel's that has been made for it already (io/wrap_quick.c); NULL: none. */
-	const struct hf_received *first;
-	struct hf_quiet mask;
-};
-
-/* What a read at the end says: an error once, after what came before it (read(2)). */
-static ssize_t end_of(struct hf_wrap *wrap, size_t done)
+ssize_t hf_want_end(struct hf_wrap *wrap, size_t done)
 {
 	int error = done == 0 ? atomic_exchange(&wrap->error_taken, 0) : 0;
 
@@ -47,7 +27,7 @@ static ssize_t end_of(struct hf_wrap *wrap, size_t done)
 	return -1;
 }
 
-static ssize_t fate_of(struct hf_slot *slot, size_t done)
+ssize_t hf_want_fate(struct hf_slot *slot, size_t done)
 {
 	if (done > 0)
 		return (ssize_t)done;
@@ -60,7 +40,7 @@ static ssize_t fate_of(struct hf_slot *slot, size_t done)
  * the program's buffer, unless all that is wanted belongs to the open frame.  OVERHEAD: hf_rx_overhead().  *PIECES of
  * IOV are the program's.
  */
-static void receive(struct hf_wrap *wrap, int fd, struct want *want, int flags, size_t overhead,
+static void receive(struct hf_wrap *wrap, int fd, struct hf_want *want, int flags, size_t overhead,
 		    struct hf_received *received, struct iovec *iov, size_t *pieces)
 {
 	size_t left = want->total - want->done, bytes, n = overhead > 0;
@@ -116,12 +96,7 @@ static ssize_t take(struct hf_slot *slot, int fd, const struct hf_received *rece
 	return (ssize_t)bytes;
 }
 
-/*
- * Before a second sleep in one call.  Beats are no reason to wait longer than the program asked: one deadline for the
- * whole call.  And a call that has bytes already must come back from a signal, SA_RESTART or not: poll(2) does.
- * False: errno says why not to go on.
- */
-static bool wait_for_more(int fd, struct want *want)
+bool hf_want_wait(int fd, struct hf_want *want)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	struct timespec left = {0, 0};
@@ -147,21 +122,20 @@ static bool wait_for_more(int fd, struct want *want)
 }
 
 /* Whether the call may return with what it has. */
-static bool enough(const struct want *want)
+static bool enough(const struct hf_want *want)
 {
 	return want->done >= want->least;
 }
 
 /* The flags for the next call: after enough bytes only what is there already. */
-static int next_flags(const struct want *want)
+static int next_flags(const struct hf_want *want)
 {
 	int flags = want->flags & ~(MSG_WAITALL | MSG_TRUNC);
 
 	return want->done > 0 && enough(want) ? flags | MSG_DONTWAIT : flags;
 }
 
-/* What has come so far, if that is enough; else the call goes on when the session does. */
-static ssize_t broke(struct want *want)
+ssize_t hf_want_broke(struct hf_want *want)
 {
 	if (want->done > 0 && enough(want))
 		return (ssize_t)want->done;
@@ -172,14 +146,14 @@ static ssize_t broke(struct want *want)
 
 /* A call of the kernel's, as receive() makes it, has been made; errno was ERROR before.  False: *RESULT is that of the
  * program's call, true: it goes on. */
-static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struct hf_received *received, uint8_t *to,
+static bool goes_on(struct hf_slot *slot, int fd, struct hf_want *want, const struct hf_received *received, uint8_t *to,
 		    size_t pieces, int error, ssize_t *result)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	ssize_t got = received->got, bytes;
 
 	if (got < 0 && hf_resume_fatal(errno) && hf_resume_lost(slot, errno)) {
-		*result = broke(want);
+		*result = hf_want_broke(want);
 		return false;
 	}
 	if (got < 0) {
@@ -191,18 +165,18 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 		return false;
 	}
 	if (got == 0 && atomic_load(&wrap->shut_read) == 0 && hf_resume_lost(slot, 0)) {
-		*result = broke(want);
+		*result = hf_want_broke(want);
 		return false;
 	}
 	if (got == 0) {
 		hf_wrap_leave(slot, false); /* the watchdog may have met a reset and be about to say so */
 		hf_wrap_kernel_end(wrap);
-		*result = end_of(wrap, want->done);
+		*result = hf_want_end(wrap, want->done);
 		return false;
 	}
 	bytes = take(slot, fd, received, to, pieces);
 	if (bytes < 0) {
-		*result = fate_of(slot, want->done);
+		*result = hf_want_fate(slot, want->done);
 		return false;
 	}
 	want->done += (size_t)bytes;
@@ -211,7 +185,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	if (want->done > 0 && (size_t)got < received->asked && enough(want))
 		return false;
 	error = errno;
-	if ((want->done > 0 && enough(want)) || wait_for_more(fd, want))
+	if ((want->done > 0 && enough(want)) || hf_want_wait(fd, want))
 		return true;
 	if (want->done == 0)
 		*result = -1;
@@ -222,7 +196,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 
 /* As io/wrap_overtaken.c says; it came to the SIZE bytes at TO.  False: the turn is not ours, *RESULT is that of the
  * program's call. */
-static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *want, uint8_t *to, size_t size,
+static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct hf_want *want, uint8_t *to, size_t size,
 		      struct hf_received *received, ssize_t *result)
 {
 	bool open = false;
@@ -243,7 +217,7 @@ static bool caught_up(struct hf_slot *slot, int fd, uint32_t me, struct want *wa
 	return false;
 }
 
-static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
+ssize_t hf_want_read(struct hf_slot *slot, int fd, struct hf_want *want)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct iovec iov[MOST_IOV + 1];
@@ -266,7 +240,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		fd = hf_number_of(slot, fd);
 		/* In the wait before. */
 		if (hf_overtaken(&wrap->rx_turn, me) && !hf_wrap_retake_rx(slot, fd, me))
-			return want->done > 0 ? (ssize_t)want->done : fate_of(slot, 0);
+			return want->done > 0 ? (ssize_t)want->done : hf_want_fate(slot, 0);
 		if (hf_unlikely(hf_resume_inbox(slot) != 0)) {
 			want->done += hf_resume_from_inbox(slot, want->iov, want->count, want->done,
 							   want->total - want->done, true);
@@ -277,10 +251,10 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			continue;
 		}
 		if (hf_wrap_at_end(wrap))
-			return end_of(wrap, want->done);
+			return hf_want_end(wrap, want->done);
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
-			return broke(want);
+			return hf_want_broke(want);
 		received.at = wrap->rx_raw;
 		received.whole = false;
 		receive(wrap, fd, want, next_flags(want), hf_rx_overhead(&wrap->rx), &received, iov, &pieces);
@@ -300,173 +274,6 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 			return result;
 	}
 	return (ssize_t)want->done;
-}
-
-/* Looking without taking: as far as the open frame goes in the program's buffer, further by way of one of our own. */
-static ssize_t peek_frame(struct hf_wrap *wrap, int fd, struct want *want)
-{
-	struct iovec iov[MOST_IOV];
-	size_t bytes, most = hf_rx_open(&wrap->rx) < want->total ? hf_rx_open(&wrap->rx) : want->total;
-	struct msghdr msg = {.msg_iov = iov};
-
-	msg.msg_iovlen = hf_iov_slice(want->iov, want->count, 0, most, iov, MOST_IOV, &bytes);
-	return hf_real.recvmsg(fd, &msg, want->flags & ~MSG_WAITALL);
-}
-
-/* How many of SIZE bytes the program's memory took. */
-static size_t scatter(const struct want *want, const uint8_t *from, size_t size)
-{
-	size_t done = 0;
-
-	for (size_t i = 0; i < want->count && done < size; i++) {
-		size_t n = want->iov[i].iov_len < size - done ? want->iov[i].iov_len : size - done;
-
-		if (!hf_copy_out(want->iov[i].iov_base, from + done, n))
-			break;
-		done += n;
-	}
-	return done;
-}
-
-/* WAITING: what the kernel has.  All of it: no less than FIONREAD promises.  *ENDS: the peer's end is in it. */
-static ssize_t peek_beyond(struct hf_wrap *wrap, int fd, struct want *want, size_t waiting, bool *ends)
-{
-	uint8_t *room = hf_sys_mmap(NULL, waiting, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct hf_rx copy = wrap->rx;
-	struct hf_rx_news news;
-	long got;
-	size_t bytes = 0;
-
-	if (hf_sys_failed(room))
-		return peek_frame(wrap, fd, want);
-	got = hf_sys_recvfrom(fd, room, waiting, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-	if (got > 0) {
-		bytes = hf_rx_squeeze(&copy, room, (size_t)got, &news);
-		bytes = bytes < want->total ? bytes : want->total;
-		*ends = *ends || copy.fin || copy.bye || copy.corrupt;
-		if ((want->flags & MSG_TRUNC) == 0) /* else only counted (tcp(7)) */
-			bytes = scatter(want, room, bytes);
-	}
-	hf_sys_munmap(room, waiting);
-	return bytes > 0 ? (ssize_t)bytes : peek_frame(wrap, fd, want);
-}
-
-static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *ends)
-{
-	struct hf_wrap *wrap = hf_wrap_of(slot);
-	int waiting = 0;
-	char byte;
-
-	for (;;) {
-		int ready;
-
-		fd = hf_number_of(slot, fd);
-		if (hf_overtaken(&wrap->rx_turn, hf_turn_me()) && !hf_wrap_retake_rx(slot, fd, hf_turn_me()))
-			return fate_of(slot, 0);
-		ready = hf_wrap_swallow(slot, fd);
-
-		if (ready < 0) {
-			errno = -ready;
-			return ready == -EPROTO ? fate_of(slot, 0) : -1;
-		}
-		if (ready > 0)
-			break;
-		/* The peer's end had come before the path went: there is no more to wait for. */
-		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
-			return hf_wrap_at_end(wrap) ? end_of(wrap, 0) : broke(want);
-		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
-		if (want->limit != 0 && !wait_for_more(fd, want))
-			return -1;
-		if (want->limit != 0 && !hf_nonblocking(fd, want->flags))
-			continue;
-		if (hf_real.recv(fd, &byte, 1, (want->flags & MSG_DONTWAIT) | MSG_PEEK) < 0)
-			return -1;
-	}
-	if (hf_unlikely(hf_resume_inbox(slot) != 0))
-		return (ssize_t)hf_resume_from_inbox(slot, want->iov, want->count, 0, want->total, false);
-	if (hf_wrap_at_end(wrap))
-		return end_of(wrap, 0);
-	if (hf_rx_open(&wrap->rx) < want->total && hf_sys_ioctl(fd, FIONREAD, &waiting) == 0 &&
-	    (size_t)waiting > hf_rx_open(&wrap->rx))
-		return peek_beyond(wrap, fd, want, (size_t)waiting, ends);
-	return peek_frame(wrap, fd, want);
-}
-
-/* For what may come behind bytes that are there, which keep poll(2) from waiting.  False: the time is over, or a signal
- * came. */
-static bool wait_behind(struct hf_wrap *wrap, struct want *want)
-{
-	enum { NAP_MS = 2 };
-	const struct timespec nap = {0, NAP_MS * 1000000};
-
-	if (want->limit != 0 && hf_wrap_now_ms() - want->started >= want->limit)
-		return false;
-	if (!want->quiet)
-		(void)hf_quiet_begin(&want->mask, NULL);
-	want->quiet = true;
-	wrap->rx_scratched = HF_RX_HELD;
-	return hf_real.ppoll(NULL, 0, &nap, &want->mask.own) == 0;
-}
-
-static bool nothing_more(struct hf_slot *slot, int fd)
-{
-	int state;
-
-	if (atomic_load(&hf_sys_confined))
-		return true; /* not to be asked */
-	state = hf_tcp_state(fd);
-
-	return state == HF_TCP_CLOSE || hf_tcp_peer_ended(state) || atomic_load(&hf_wrap_of(slot)->shut_read) != 0;
-}
-
-/* MSG_WAITALL and SO_RCVLOWAT hold for a look, too. */
-static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
-{
-	for (;;) {
-		/* Before what has come is looked at. */
-		bool ends = want->least > 1 && nothing_more(slot, hf_number_of(slot, fd));
-		int error;
-		ssize_t got = peek_once(slot, fd, want, &ends);
-
-		error = errno;
-		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
-		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_wrap_of(slot), want)) {
-			errno = error;
-			return got;
-		}
-	}
-}
-
-/* MSG_TRUNC: the program bytes are thrown away (tcp(7)). */
-static ssize_t discard(struct hf_slot *slot, int fd, struct want *want)
-{
-	char buf[4096] = {0};
-	size_t total = 0;
-
-	while (total < want->total) {
-		struct iovec iov = {buf, want->total - total < sizeof(buf) ? want->total - total : sizeof(buf)};
-		struct want part = *want;
-		ssize_t got;
-
-		part.iov = &iov;
-		part.count = 1;
-		part.total = iov.iov_len;
-		part.done = 0;
-		part.least = want->least > total ? want->least - total : 1;
-		part.least = part.least < part.total ? part.least : part.total;
-		if (total > 0 && total >= want->least)
-			part.flags |= MSG_DONTWAIT;
-		got = read_on(slot, fd, &part);
-		want->quiet = part.quiet;
-		want->mask = part.mask;
-		want->broken = part.broken && total == 0;
-		if (got <= 0)
-			return total > 0 ? (ssize_t)total : got;
-		total += (size_t)got;
-		if ((size_t)got < part.total)
-			break;
-	}
-	return (ssize_t)total;
 }
 
 /* Memory that is never a program's buffer, so that a mistake is answered with EFAULT and not with a crash. */
@@ -490,7 +297,7 @@ static void lower(struct hf_wrap *wrap, int fd)
 }
 
 /* The path is gone; no turn is in hand.  False: not to be waited for any longer, and errno says why. */
-static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, ssize_t *result)
+static bool wait_broken(struct hf_slot *slot, int fd, const struct hf_want *want, ssize_t *result)
 {
 	const struct hf_wrap *wrap = hf_wrap_of(slot);
 	struct hf_wait wait;
@@ -513,17 +320,17 @@ static bool wait_broken(struct hf_slot *slot, int fd, const struct want *want, s
 }
 
 /* The rx turn is ours. */
-static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
+static ssize_t read_any(struct hf_slot *slot, int fd, struct hf_want *want)
 {
 	if ((want->flags & MSG_PEEK) != 0)
-		return peek(slot, fd, want);
+		return hf_want_peek(slot, fd, want);
 	if ((want->flags & MSG_TRUNC) != 0)
-		return discard(slot, fd, want);
-	return read_on(slot, fd, want);
+		return hf_want_discard(slot, fd, want);
+	return hf_want_read(slot, fd, want);
 }
 
 /* The rx turn is ours, and is given back. */
-static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want *want, bool *plain)
+static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct hf_want *want, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
@@ -567,7 +374,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	struct want want = {.iov = iov, .count = count, .flags = flags};
+	struct hf_want want = {.iov = iov, .count = count, .flags = flags};
 	uint32_t me = hf_turn_me();
 	ssize_t result;
 
@@ -591,7 +398,7 @@ ssize_t hf_wrap_recv(struct hf_slot *slot, int fd, const struct iovec *iov, size
 ssize_t hf_wrap_recv_held(struct hf_slot *slot, int fd, uint32_t me, struct iovec *iov, int flags,
 			  const struct hf_received *first, bool *plain)
 {
-	struct want want = {.iov = iov, .count = 1, .total = iov->iov_len, .flags = flags, .first = first};
+	struct hf_want want = {.iov = iov, .count = 1, .total = iov->iov_len, .flags = flags, .first = first};
 
 	return read_held(slot, fd, me, &want, plain);
 }
