@@ -13,9 +13,9 @@
  * the library writes the same as one without.  Each script is a cmocka test; a side that cannot go on fails it.
  *
  *	PROGRAM list                                      the scripts
- *	PROGRAM SCRIPT CLIENT SERVER FAMILY OUT           both sides, each "plain", "probe", "wrap" or "armed" (wrap, would reconnect);
- *	                                                  FAMILY 4 or 6
- * The library is $LIB; the transcripts are OUT.client and OUT.server, what cmocka says OUT.cmocka.
+ *	PROGRAM SCRIPT CLIENT SERVER FAMILY OUT           both sides, each "plain", "probe", "wrap" or "armed" (wrap,
+ *would reconnect); FAMILY 4 or 6 The library is $LIB; the transcripts are OUT.client and OUT.server, what cmocka says
+ *OUT.cmocka.
  */
 #ifndef DUET_H
 #define DUET_H
