@@ -112,8 +112,8 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct hf_want *want, boo
  * came. */
 static bool wait_behind(struct hf_wrap *wrap, struct hf_want *want)
 {
-	enum { NAP_MS = 2 };
-	const struct timespec nap = {0, NAP_MS * 1000000};
+	enum { NAP_NS = 2000000 };
+	const struct timespec nap = {0, NAP_NS};
 
 	if (want->limit != 0 && hf_wrap_now_ms() - want->started >= want->limit)
 		return false;
