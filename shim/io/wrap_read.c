@@ -145,6 +145,16 @@ static bool wait_for_more(int fd, struct want *want)
 	return ready > 0;
 }
 
+/* Whether the program has ended its reading and the kernel does not know: what is there, and then the end. */
+static bool heed_end(const struct hf_wrap *wrap, struct want *want)
+{
+	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
+
+	if (hf_unlikely(asked))
+		want->flags |= MSG_DONTWAIT;
+	return asked;
+}
+
 /* Whether the call may return with what it has. */
 static bool enough(const struct want *want)
 {
@@ -210,6 +220,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct want *want, const struc
 	if (want->done > 0 && (size_t)got < received->asked && enough(want))
 		return false;
 	error = errno;
+	(void)heed_end(wrap, want);
 	if ((want->done > 0 && enough(want)) || wait_for_more(fd, want))
 		return true;
 	if (want->done == 0)
@@ -252,6 +263,7 @@ static ssize_t read_on(struct hf_slot *slot, int fd, struct want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return broke(want);
+		(void)heed_end(wrap, want);
 		receive(wrap, fd, want, next_flags(want), overhead, &received, iov, &pieces);
 		if (!goes_on(slot, fd, want, &received, iov[overhead > 0].iov_base, pieces, error, &result))
 			return result;
@@ -330,6 +342,7 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct want *want, bool *
 		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
 			return hf_wrap_at_end(wrap) ? end_of(wrap, 0) : broke(want);
 		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
+		(void)heed_end(wrap, want);
 		if (want->limit != 0 && !wait_for_more(fd, want))
 			return -1;
 		if (want->limit != 0 && !hf_nonblocking(fd, want->flags))
@@ -369,7 +382,7 @@ static ssize_t peek(struct hf_slot *slot, int fd, struct want *want)
 		ssize_t got = peek_once(slot, fd, want, &ends);
 		int error = errno;
 
-		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
+		if (got <= 0 || (size_t)got >= want->least || ends || want->broken || heed_end(hf_wrap_of(slot), want) ||
 		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_number_of(slot, fd), want)) {
 			errno = error;
 			return got;
@@ -466,12 +479,10 @@ static ssize_t read_any(struct hf_slot *slot, int fd, struct want *want)
 static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want *want, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
 	ssize_t result;
 	int low;
 
-	if (hf_unlikely(asked)) /* what is there, and then the end */
-		want->flags |= MSG_DONTWAIT;
+	(void)heed_end(wrap, want);
 	want->limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
 	if (want->limit != 0)
 		want->started = hf_wrap_now_ms();
@@ -495,7 +506,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct want 
 		result = read_any(slot, fd, want);
 	}
 	hf_turn_end(&wrap->rx_turn);
-	if (hf_unlikely(asked && result < 0 && errno == EAGAIN))
+	if (hf_unlikely(result < 0 && errno == EAGAIN && heed_end(wrap, want)))
 		result = 0;
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
