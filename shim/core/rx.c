@@ -179,40 +179,67 @@ size_t hf_spread_plan(struct hf_spread *spread, size_t open, size_t like, size_t
 	return asked;
 }
 
-/*
- * From piece I on, of which N bytes stand at AT, nothing is where the plan has it: LEFT bytes, headers included, are
- * put together at AT in the order in which they came.  False: there is no room for them, which cannot be.
- */
-static bool gather(const struct hf_spread *spread, unsigned i, size_t n, uint8_t *at, size_t left, size_t room)
-{
-	size_t from[HF_SPREAD_MOST + 1], to[HF_SPREAD_MOST + 1], size[HF_SPREAD_MOST + 1], head[HF_SPREAD_MOST + 1];
-	unsigned count = spread->count < HF_SPREAD_MOST ? spread->count : HF_SPREAD_MOST, k;
-	size_t place = 0, raw = 0;
+/* A piece, and of the header behind it what were program bytes. */
+struct part {
+	size_t from, to, size, head;
+	uint8_t header[HF_HEADER_SIZE];
+};
 
-	if (left > room)
-		return false;
-	for (k = i; k <= count; k++) {
-		size[k] = k == i ? n : hf_spread_piece(spread, k, left);
-		left -= size[k];
-		head[k] = k < count ? least(HF_HEADER_SIZE, left) : 0;
-		left -= head[k];
-		from[k] = place;
-		to[k] = raw;
-		place += size[k];
-		raw += size[k] + head[k];
+/* To where they belong: no two of them meet there, and none passes another on the way. */
+static void put_together(uint8_t *at, struct part *parts, unsigned first, unsigned last)
+{
+	for (unsigned k = first; k <= last; k++)
+		if (parts[k].to < parts[k].from)
+			memmove(at + parts[k].to, at + parts[k].from, parts[k].size);
+	for (unsigned k = last + 1; k-- > first;)
+		if (parts[k].to > parts[k].from)
+			memmove(at + parts[k].to, at + parts[k].from, parts[k].size);
+	for (unsigned k = first; k <= last; k++)
+		memcpy(at + parts[k].to + parts[k].size, parts[k].header, parts[k].head);
+}
+
+/*
+ * From piece I on, of which N bytes stand at AT, nothing is where the plan has it: each of them is squeezed where it
+ * is, and put where it belongs.  Never is anything written behind both what was read and what is delivered, for the
+ * program may know better how much can come than how much it asks for.  LEFT: with headers.  *REACH: of AT.
+ */
+static size_t gather(struct hf_rx *rx, const struct hf_spread *spread, unsigned i, size_t n, uint8_t *at, size_t left,
+		     struct hf_rx_news *news, size_t room, size_t *reach)
+{
+	struct part parts[HF_SPREAD_MOST + 1];
+	unsigned count = spread->count < HF_SPREAD_MOST ? spread->count : HF_SPREAD_MOST;
+	size_t place = 0, out = 0;
+
+	for (unsigned k = i; k <= count; k++) {
+		struct part *part = &parts[k];
+		size_t piece = k == i ? n : hf_spread_piece(spread, k, left), head;
+
+		left -= piece;
+		head = k < count ? least(HF_HEADER_SIZE, left) : 0;
+		left -= head;
+		memcpy(part->header, spread->headers[k % HF_SPREAD_MOST], HF_HEADER_SIZE);
+		part->from = place;
+		part->to = out;
+		part->size = squeeze(rx, at + place, piece, news);
+		part->head = squeeze(rx, part->header, head, news);
+		place += piece;
+		out += part->size + part->head;
 	}
-	for (k = count + 1; k-- > i;) {
-		memmove(at + to[k], at + from[k], size[k]);
-		memcpy(at + to[k] + size[k], spread->headers[k % HF_SPREAD_MOST], head[k]);
+	*reach = place > out ? place : out;
+	if (out > room) { /* cannot be */
+		rx->corrupt = news->corrupt = true;
+		*reach = place;
+		return 0;
 	}
-	return true;
+	put_together(at, parts, i, count);
+	return out;
 }
 
 /* As hf_rx_squeeze_spread() without the scratch, but adds to NEWS. */
 static size_t squeeze_spread(struct hf_rx *rx, const struct hf_spread *spread, uint8_t *buf, size_t size,
 			     struct hf_rx_news *news, size_t *reach)
 {
-	size_t at = 0, left = size;
+	size_t at = 0, left = size, out;
 
 	for (unsigned i = 0; i < spread->count && i < HF_SPREAD_MOST && !rx->corrupt; i++) {
 		size_t piece = hf_spread_piece(spread, i, left), head = least(HF_HEADER_SIZE, left - piece);
@@ -225,10 +252,9 @@ static size_t squeeze_spread(struct hf_rx *rx, const struct hf_spread *spread, u
 			piece = 0;
 		}
 		if (piece != 0 || (head != 0 && rx->type != 0)) {
-			*reach = at + left;
-			if (!gather(spread, i, piece, buf + at, left, spread->room - at))
-				rx->corrupt = true;
-			break;
+			out = gather(rx, spread, i, piece, buf + at, left, news, spread->room - at, reach);
+			*reach += at;
+			return at + out;
 		}
 		memcpy(header, spread->headers[i], sizeof(header));
 		squeeze(rx, header, head, news);

@@ -83,7 +83,8 @@ static void forget(int epfd, int fd, const struct epoll_event *now)
 
 	if (table == NULL)
 		return;
-	if (r != NULL && r->used && r->fd == fd && r->epfd == epfd) {
+	/* But what a duplicate of a closed number keeps registered stays so (epoll(7), Q6). */
+	if (r != NULL && r->used && r->fd == fd && r->epfd == epfd && current(r)) {
 		r->used = now != NULL && now->data.u64 == r->data;
 		return;
 	}

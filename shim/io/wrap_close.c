@@ -52,9 +52,17 @@ static bool has_peer(struct hf_slot *slot, int fd)
 	       (hf_resume_met(slot, fd) || (hf_tcp_state(fd) != TCP_CLOSE && hf_tcp_state(fd) != TCP_SYN_SENT));
 }
 
+/*
+ * With both directions shut the peer's next beat would be answered by a reset, which destroys what is on its way: where
+ * the kernel has ended our direction already, it learns of this end when all has arrived (io/wrap_tend.c).
+ */
 static void shut_reading(struct hf_wrap *wrap, int fd)
 {
-	if (atomic_exchange(&wrap->shut_read, 1) == 0 && !hf_resume_broken(wrap))
+	bool ask = atomic_load(&wrap->real_shut_write) != 0;
+	uint8_t none = 0;
+
+	if (atomic_compare_exchange_strong(&wrap->shut_read, &none, ask ? HF_SHUT_ASKED : 1) && !ask &&
+	    !hf_resume_broken(wrap))
 		hf_sys_shutdown(fd, SHUT_RD);
 }
 
@@ -78,8 +86,7 @@ static bool is_full(int fd)
 /*
  * Somebody sleeps in a write, whose frame is open.  The kernel's own end wakes him, as it would natively; behind bytes
  * of an open frame no other can be said, and it tells the peer as much: all that the kernel has taken, then the end.
- * Not where another connection could take the rest.  BOTH: reading ends, too; to the kernel only if somebody sleeps
- * there as well, for with both directions shut the peer's next beat would destroy what is on its way.
+ * Not where another connection could take the rest.  BOTH: reading ends, too.
  */
 static void cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 {
@@ -91,12 +98,8 @@ static void cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 		hf_session_shut_sent(&wrap->session);
 		hf_wrap_session_unlock(wrap);
 	}
-	if (both && hf_wrap_take_rx(slot, fd, me, 0)) {
-		atomic_store(&wrap->shut_read, HF_SHUT_ASKED);
-		hf_turn_end(&wrap->rx_turn);
-	} else if (both) {
+	if (both)
 		shut_reading(wrap, fd);
-	}
 	hf_watch_poke(slot);
 }
 
@@ -131,8 +134,10 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	}
 	if (how != SHUT_WR)
 		shut_reading(wrap, fd);
-	if (how == SHUT_RD)
+	if (how == SHUT_RD) {
+		hf_watch_poke(slot);
 		return 0;
+	}
 	if (!ours && !hf_wrap_take_tx(slot, fd, me, -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		return 0;

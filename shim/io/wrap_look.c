@@ -162,7 +162,7 @@ enum hf_look hf_wrap_look(struct hf_slot *slot, int fd)
 	if (swallowed == 0)
 		swallowed = hf_wrap_swallow(slot, fd);
 	hf_wrap_took_error(wrap, swallowed);
-	if (swallowed == 0 || !above_mark(wrap, fd))
+	if ((swallowed == 0 || !above_mark(wrap, fd)) && atomic_load(&wrap->shut_read) != HF_SHUT_ASKED)
 		look = HF_LOOK_NOTHING;
 	hf_turn_end(&wrap->rx_turn);
 	return look;

@@ -91,6 +91,7 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct hf_want *want, boo
 		if (hf_resume_broken(wrap) || atomic_load(&wrap->phase) == HF_PHASE_BROKEN)
 			return hf_wrap_at_end(wrap) ? hf_want_end(wrap, 0) : hf_want_broke(want);
 		/* Nothing is there: wait as long as is left, or let the kernel wait, or say that it would. */
+		(void)hf_want_heed_end(wrap, want);
 		if (want->limit != 0 && !hf_want_wait(fd, want))
 			return -1;
 		if (want->limit != 0 && !hf_nonblocking(fd, want->flags))
@@ -145,7 +146,8 @@ ssize_t hf_want_peek(struct hf_slot *slot, int fd, struct hf_want *want)
 
 		error = errno;
 		if (got <= 0 || (size_t)got >= want->least || ends || want->broken ||
-		    hf_nonblocking(hf_number_of(slot, fd), want->flags) || !wait_behind(hf_wrap_of(slot), want)) {
+		    hf_want_heed_end(hf_wrap_of(slot), want) || hf_nonblocking(hf_number_of(slot, fd), want->flags) ||
+		    !wait_behind(hf_wrap_of(slot), want)) {
 			errno = error;
 			return got;
 		}

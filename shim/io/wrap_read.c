@@ -185,6 +185,7 @@ static bool goes_on(struct hf_slot *slot, int fd, struct hf_want *want, const st
 	if (want->done > 0 && (size_t)got < received->asked && enough(want))
 		return false;
 	error = errno;
+	(void)hf_want_heed_end(wrap, want);
 	if ((want->done > 0 && enough(want)) || hf_want_wait(fd, want))
 		return true;
 	if (want->done == 0)
@@ -255,6 +256,7 @@ ssize_t hf_want_read(struct hf_slot *slot, int fd, struct hf_want *want)
 		/* Broken, but not yet taken care of: what is in the kernel can be read. */
 		if (atomic_load_explicit(&wrap->phase, memory_order_relaxed) == HF_PHASE_BROKEN)
 			return hf_want_broke(want);
+		(void)hf_want_heed_end(wrap, want);
 		received.at = wrap->rx_raw;
 		received.whole = false;
 		receive(wrap, fd, want, next_flags(want), hf_rx_overhead(&wrap->rx), &received, iov, &pieces);
@@ -333,12 +335,10 @@ static ssize_t read_any(struct hf_slot *slot, int fd, struct hf_want *want)
 static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct hf_want *want, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
-	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
 	ssize_t result;
 	int low;
 
-	if (hf_unlikely(asked)) /* what is there, and then the end */
-		want->flags |= MSG_DONTWAIT;
+	(void)hf_want_heed_end(wrap, want);
 	want->limit = atomic_load_explicit(&wrap->receive_limit, memory_order_relaxed);
 	if (want->limit != 0)
 		want->started = hf_wrap_now_ms();
@@ -362,7 +362,7 @@ static ssize_t read_held(struct hf_slot *slot, int fd, uint32_t me, struct hf_wa
 		result = read_any(slot, fd, want);
 	}
 	hf_turn_end_ours(&wrap->rx_turn, me);
-	if (hf_unlikely(asked && result < 0 && errno == EAGAIN))
+	if (hf_unlikely(result < 0 && errno == EAGAIN && hf_want_heed_end(wrap, want)))
 		result = 0;
 	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
 		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */

@@ -245,6 +245,18 @@ static void check_ledger(struct hf_slot *slot, int fd, uint64_t now)
 		hf_wrap_fail(slot, EPROTO);
 }
 
+/* The program has ended both directions, the kernel so far only ours (io/wrap_close.c): when all has arrived, and its
+ * FIN, no beat can come any more, and whoever sleeps in a read or waits is woken. */
+static void end_reading(struct hf_wrap *wrap, int fd)
+{
+	uint8_t asked = HF_SHUT_ASKED;
+	int state = hf_tcp_state(fd);
+
+	if (state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_CLOSE_WAIT &&
+	    atomic_compare_exchange_strong(&wrap->shut_read, &asked, 1))
+		hf_sys_shutdown(fd, SHUT_RD);
+}
+
 /* How long no beat can come, if it is not for a moment only: visits cost more than waits.  Returns when the next visit
  * is due, which has to be before that is over: NEXT, or earlier. */
 static uint64_t say_lively(struct hf_wrap *wrap, uint64_t now, uint64_t next)
@@ -293,7 +305,11 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 	}
 	if (ours)
 		hf_turn_end(&wrap->rx_turn);
+	if (hf_unlikely(atomic_load(&wrap->shut_read) == HF_SHUT_ASKED))
+		end_reading(wrap, fd);
 	next = say_lively(wrap, now, wrap->session.beat_due);
+	if (hf_unlikely(atomic_load(&wrap->shut_read) == HF_SHUT_ASKED) && next > now + SLOW_SHAKE_MS)
+		next = now + SLOW_SHAKE_MS;
 	if (wrap->tx.owed_size != 0 || wrap->queued > wrap->flushed || wrap->shut_after_queue ||
 	    hf_resume_backlog(slot, wrap) != 0 || atomic_load(&wrap->starved) != 0 ||
 	    wrap->session.state == HF_S_TIME_WAIT || (writing && peer_ended(evidence)))

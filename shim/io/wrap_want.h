@@ -23,6 +23,16 @@ struct hf_want {
 	struct hf_quiet mask;
 };
 
+/* Whether the program has ended its reading and the kernel does not know: what is there, and then the end. */
+static inline bool hf_want_heed_end(const struct hf_wrap *wrap, struct hf_want *want)
+{
+	bool asked = atomic_load_explicit(&wrap->shut_read, memory_order_relaxed) == HF_SHUT_ASKED;
+
+	if (hf_unlikely(asked))
+		want->flags |= MSG_DONTWAIT;
+	return asked;
+}
+
 /* What a read at the end says: an error once, after what came before it (read(2)). */
 ssize_t hf_want_end(struct hf_wrap *wrap, size_t done);
 

@@ -4,6 +4,8 @@
 #include "duet.h"
 
 #include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 
 /* Messages of nothing before, between and behind others: each is a call of its own, and the others are framed. */
 SCRIPT(empty_messages)
@@ -147,6 +149,123 @@ SCRIPT(write_ended)
 SCRIPT(write_and_read_ended)
 {
 	write_cut_short(SHUT_RDWR);
+}
+
+/* Each direction by a call of its own, or both twice: a read says the end, and what the kernel has taken arrives. */
+static void write_cut_short_and(int how, int then)
+{
+	pthread_t thread;
+	void *result;
+
+	link_up_small();
+	CLIENT
+	{
+		MUST(-pthread_create(&thread, NULL, writer, NULL));
+		rest();
+		TIMED(0, 100, T(shutdown(fd, how)));
+		MUST(-pthread_join(thread, &result));
+		say("send: %s", (char *)result);
+		TIMED(0, 100, T(shutdown(fd, then)));
+		ready(POLLIN, 0);
+		catch_signal(SIGALRM, 0);
+		alarm_in(5000);
+		READ(buf, recv(fd, buf, 10, 0));
+		alarm_in(0);
+		rest();
+	}
+	SERVER
+	{
+		long total = 0;
+		ssize_t n;
+
+		while ((n = read(fd, buf, 4096)) > 0)
+			total += n;
+		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
+	}
+}
+
+SCRIPT(write_ended_then_read)
+{
+	write_cut_short_and(SHUT_WR, SHUT_RD);
+}
+
+SCRIPT(both_ended_then_read)
+{
+	write_cut_short_and(SHUT_RDWR, SHUT_RD);
+}
+
+static void *in_read(void *unused)
+{
+	char byte;
+
+	(void)unused;
+	return recv(fd, &byte, 1, 0) == 0 ? "the end" : "no end";
+}
+
+static void *in_select(void *unused)
+{
+	struct timeval limit = {5, 0};
+	fd_set in;
+
+	(void)unused;
+	FD_ZERO(&in);
+	FD_SET(fd, &in);
+	return select(fd + 1, &in, NULL, NULL, &limit) == 1 ? "woken" : "not woken";
+}
+
+static void *in_epoll(void *unused)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	int ep = epoll_create1(0);
+
+	(void)unused;
+	MUST(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event));
+	return epoll_wait(ep, &event, 1, 5000) == 1 ? "woken" : "not woken";
+}
+
+/* One thread sleeps in a write, another in a read or a wait: both come back, and nothing is lost on the way. */
+static void both_sleep(void *(*other)(void *))
+{
+	pthread_t threads[2];
+	void *result;
+
+	link_up_small();
+	CLIENT
+	{
+		MUST(-pthread_create(&threads[0], NULL, writer, NULL));
+		MUST(-pthread_create(&threads[1], NULL, other, NULL));
+		rest();
+		TIMED(0, 100, T(shutdown(fd, SHUT_RDWR)));
+		MUST(-pthread_join(threads[0], &result));
+		say("send: %s", (char *)result);
+		MUST(-pthread_join(threads[1], &result));
+		say("%s", (char *)result);
+		rest();
+	}
+	SERVER
+	{
+		long total = 0;
+		ssize_t n;
+
+		while ((n = read(fd, buf, 4096)) > 0)
+			total += n;
+		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
+	}
+}
+
+SCRIPT(write_and_read_sleep)
+{
+	both_sleep(in_read);
+}
+
+SCRIPT(write_and_select_sleep)
+{
+	both_sleep(in_select);
+}
+
+SCRIPT(write_and_epoll_sleep)
+{
+	both_sleep(in_epoll);
 }
 
 /* What is unread behind a reset goes to a process that meets the connection only then. */
@@ -299,5 +418,6 @@ SCRIPT(left_shut)
 }
 
 DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
-	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
-	  PLAY(left_reset), PLAY(left_shut))
+	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(write_ended_then_read),
+	  PLAY(both_ended_then_read), PLAY(write_and_read_sleep), PLAY(write_and_select_sleep),
+	  PLAY(write_and_epoll_sleep), PLAY(reset_and_passed), PLAY(left_unread), PLAY(left_reset), PLAY(left_shut))

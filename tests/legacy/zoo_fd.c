@@ -453,6 +453,29 @@ static void epoll_crowd(void)
 	}
 }
 
+/* A duplicate of a closed number keeps it registered, also when the number is registered anew as something else. */
+static void epoll_closed_number(void)
+{
+	int s[2], ep = (int)T(epoll_create1(0)), count = 0;
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = 7};
+
+	pair(s);
+	T(epoll_ctl(ep, EPOLL_CTL_ADD, s[1], &e));
+	int kept = dup(s[1]), pipes[2];
+	T(close(s[1]));
+	T(pipe(pipes));
+	e.data.u64 = 8;
+	T(epoll_ctl(ep, EPOLL_CTL_ADD, pipes[0], &e));
+	say("%s\n", pipes[0] == s[1] ? "the same number" : "another number");
+	for (int i = 0; i < 5; i++)
+		count += epoll_wait(ep, &e, 1, 100);
+	say("%d for nothing\n", count);
+	T(write(s[0], "x", 1));
+	T(epoll_wait(ep, &e, 1, 2000));
+	say("%d\n", (int)e.data.u64);
+	close(kept);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct behaviour all[] = {
@@ -470,6 +493,7 @@ int main(int argc, char **argv)
 		{"little_memory", little_memory},
 		{"epoll_numbers", epoll_numbers},
 		{"epoll_crowd", epoll_crowd},
+		{"epoll_closed_number", epoll_closed_number},
 		{NULL, NULL},
 	};
 	return zoo_main(argc, argv, all);

@@ -61,9 +61,11 @@ static void make_stream(uint32_t even)
 	}
 }
 
-/* As the kernel does: SIZE bytes at FROM to their places. */
-static void scatter(struct hf_spread *spread, const uint8_t *from, size_t size, uint8_t *buf)
+/* As the kernel does: SIZE bytes at FROM to their places.  Returns how far in BUF. */
+static size_t scatter(struct hf_spread *spread, const uint8_t *from, size_t size, uint8_t *buf)
 {
+	const uint8_t *begin = buf;
+
 	for (unsigned i = 0;; i++) {
 		size_t piece = hf_spread_piece(spread, i, size), head;
 
@@ -72,7 +74,7 @@ static void scatter(struct hf_spread *spread, const uint8_t *from, size_t size, 
 		from += piece;
 		size -= piece;
 		if (i == spread->count)
-			return;
+			return (size_t)(buf - begin);
 		head = size < HF_HEADER_SIZE ? size : HF_HEADER_SIZE;
 		memcpy(spread->headers[i], from, head);
 		from += head;
@@ -96,7 +98,7 @@ static void same_news(const struct hf_rx_news *a, const struct hf_rx_news *b)
  */
 static size_t read_both_ways(struct hf_rx *rx, size_t at, size_t room, size_t like, unsigned *spread_out)
 {
-	size_t ahead = hf_rx_overhead(rx), left = raw_size - at, asked, got, expected, delivered, reach;
+	size_t ahead = hf_rx_overhead(rx), left = raw_size - at, asked, got, expected, delivered, reach, written;
 	struct hf_rx plain = *rx;
 	struct hf_rx_news news, plain_news;
 	struct hf_spread spread;
@@ -111,7 +113,7 @@ static size_t read_both_ways(struct hf_rx *rx, size_t at, size_t room, size_t li
 		got = 1 + any((uint32_t)got);
 	ahead = ahead < got ? ahead : got;
 	memset(buf, 0xee, room);
-	scatter(&spread, raw + at + ahead, got - ahead, buf);
+	written = scatter(&spread, raw + at + ahead, got - ahead, buf);
 	*spread_out += spread.count;
 
 	memcpy(scratch, raw + at, ahead);
@@ -121,6 +123,7 @@ static size_t read_both_ways(struct hf_rx *rx, size_t at, size_t room, size_t li
 	delivered = hf_rx_squeeze_spread(rx, scratch, ahead, &spread, buf, got - ahead, &news, &reach);
 	assert_int_equal(delivered, expected);
 	assert_true(delivered <= reach && reach <= room);
+	assert_true(rx->corrupt || reach <= (written > delivered ? written : delivered));
 	assert_memory_equal(buf, plain_buf, delivered);
 	for (size_t i = reach; i < room; i++)
 		assert_int_equal(buf[i], 0xee);
