@@ -360,6 +360,9 @@ static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
 
 void hf_wrap_abort(struct hf_slot *slot, int fd)
 {
+	/* Said or not: the end that the kernel will show is no path's. */
+	if (hf_resume_of(slot) != NULL)
+		atomic_store(&hf_resume_of(slot)->aborted, 1);
 	say_abort(slot, fd, hf_turn_me());
 }
 
