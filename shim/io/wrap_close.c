@@ -366,15 +366,15 @@ void hf_wrap_abort(struct hf_slot *slot, int fd)
 	say_abort(slot, fd, hf_turn_me());
 }
 
-/* We let go of it and cannot tell whether anybody else has it. */
-static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
+/* We let go of it and cannot tell whether anybody else has it; or we have it still, after all. */
+void hf_wrap_may_end(struct hf_slot *slot, int fd, uint32_t me, bool may)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap) ||
 	    !hf_wrap_take_tx(slot, fd, me, 0))
 		return;
-	hf_wrap_queue_beat(wrap, me, 0, HF_BEAT_MAY_END, 0, 0);
+	hf_wrap_queue_beat(wrap, me, 0, may ? HF_BEAT_MAY_END : 0, 0, 0);
 	(void)hf_wrap_flush(slot, fd);
 	hf_turn_end(&wrap->tx_turn);
 }
@@ -439,7 +439,7 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	if (settled < 0 && left != HF_LEFT_EXPECTED)
 		say_abort(slot, fd, me);
 	else if (settled >= 0 && (left == HF_LEFT_DOUBT || left == HF_LEFT_EXPECTED))
-		say_may_end(slot, fd, me);
+		hf_wrap_may_end(slot, fd, me, true);
 	/* Whether this is the end will soon be known, and the last word be said then. */
 	if (left == HF_LEFT_EXPECTED && settled > 0)
 		settled = 0;

@@ -298,6 +298,62 @@ SCRIPT(left_shut)
 	TIMED(0, 100, T(send(fd, "x", 1, MSG_NOSIGNAL)));
 }
 
+/* The end comes with another program, that was never to have the connection. */
+static void leave_by_exec(void)
+{
+	link_up();
+	CLIENT T(write(fd, "hello", 5));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 1, 0));
+		T(fcntl(fd, F_SETFD, FD_CLOEXEC));
+	}
+}
+
+SCRIPT(left_by_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 4, 0));
+		let_go();
+		execl("/bin/true", "true", (char *)NULL);
+	}
+	rest();
+	TIMED(0, 100, READ(buf, recv(fd, buf, 10, 0)));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+SCRIPT(left_unread_by_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		let_go();
+		execl("/bin/true", "true", (char *)NULL);
+	}
+	rest();
+	TIMED(0, 100, READ(buf, recv(fd, buf, 10, 0)));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+/* One that comes to nothing ends nothing. */
+SCRIPT(left_by_no_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		execl("/nowhere", "nowhere", (char *)NULL);
+		say("%s", strerrorname_np(errno));
+		READ(buf, recv(fd, buf, 4, 0));
+		T(send(fd, "world", 5, 0));
+	}
+	CLIENT READ(buf, recv(fd, buf, 10, 0));
+	rest();
+	CLIENT T(send(fd, "again", 5, 0));
+	SERVER READ(buf, recv(fd, buf, 10, 0));
+}
+
 /*
  * A thread sleeps in a call on a number that another closes: it sleeps in the connection, whatever comes to stand there
  * (close(2)), also when a heartbeat has woken it.
@@ -429,5 +485,6 @@ SCRIPT(given_beside_messages)
 
 DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
 	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
-	  PLAY(left_reset), PLAY(left_shut), PLAY(closed_beside_splice), PLAY(closed_beside_read),
-	  PLAY(given_beside_read), PLAY(given_beside_splice), PLAY(given_beside_peek), PLAY(given_beside_messages))
+	  PLAY(left_reset), PLAY(left_shut), PLAY(left_by_exec), PLAY(left_unread_by_exec), PLAY(left_by_no_exec),
+	  PLAY(closed_beside_splice), PLAY(closed_beside_read), PLAY(given_beside_read), PLAY(given_beside_splice),
+	  PLAY(given_beside_peek), PLAY(given_beside_messages))
