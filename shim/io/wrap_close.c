@@ -474,6 +474,9 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
 		settled = hf_wrap_stays(slot) ? hf_wrap_settled(slot, fd, me, left == HF_LEFT_LAST) : 1;
+		/* More has come, that nobody will read: as in hf_wrap_close(). */
+		if (settled < 0 && left != HF_LEFT_EXPECTED && !wrap->tx.bye)
+			say_abort(slot, fd, me);
 		hf_turn_end(&wrap->rx_turn);
 	}
 	atomic_store(&hf_rare(slot)->tended, 0);
