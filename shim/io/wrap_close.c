@@ -100,6 +100,21 @@ static void cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 	hf_watch_poke(slot);
 }
 
+/* The program has shut reading, or writing. */
+static void note_shut(struct hf_wrap *wrap, int fd, int how)
+{
+	struct hf_tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	uint64_t none = 0;
+
+	if (how != SHUT_WR)
+		atomic_store(&wrap->reads_no_more, 1);
+	if (how != SHUT_RD ? atomic_load(&wrap->reads_no_more) == 0 : !wrap->tx.fin && !wrap->shut_after_queue)
+		return;
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) == 0)
+		atomic_compare_exchange_strong(&wrap->shut_at, &none, info.bytes_received + 1);
+}
+
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 {
 	enum { PATIENCE_MS = 20 };
@@ -131,8 +146,10 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	}
 	if (how != SHUT_WR)
 		shut_reading(wrap, fd);
-	if (how == SHUT_RD)
+	if (how == SHUT_RD) {
+		note_shut(wrap, fd, how);
 		return 0;
+	}
 	if (!ours && !hf_wrap_take_tx(slot, fd, me, -1)) {
 		*plain = hf_wrap_of(slot) == NULL;
 		return 0;
@@ -143,6 +160,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 		hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_turn_end(&wrap->tx_turn);
 	push(fd);
+	note_shut(wrap, fd, how);
 	hf_watch_poke(slot);
 	return 0;
 }

@@ -298,6 +298,58 @@ SCRIPT(left_shut)
 	TIMED(0, 100, T(send(fd, "x", 1, MSG_NOSIGNAL)));
 }
 
+/* Who has shut both directions is not to be written to. */
+SCRIPT(written_when_shut)
+{
+	link_up();
+	SERVER
+	{
+		T(send(fd, "hello", 5, 0));
+		T(shutdown(fd, SHUT_RDWR));
+	}
+	rest();
+	CLIENT T(send(fd, "x", 1, MSG_NOSIGNAL));
+	rest();
+	rest();
+	CLIENT
+	{
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(close(fd));
+	}
+}
+
+/* But what had come before can be read, and is no reason for a reset. */
+SCRIPT(unread_when_shut)
+{
+	link_up();
+	CLIENT T(send(fd, "hello", 5, 0));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 1, 0));
+		T(shutdown(fd, SHUT_RDWR));
+	}
+	rest();
+	rest();
+	CLIENT READ(buf, recv(fd, buf, 10, 0));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	rest();
+	CLIENT T(shutdown(fd, SHUT_WR));
+	rest();
+	SERVER T(close(fd));
+}
+
 /* The end comes with another program, that was never to have the connection. */
 static void leave_by_exec(void)
 {
@@ -458,6 +510,11 @@ SCRIPT(closed_beside_splice)
 	closed_beside(by_splice, false, false);
 }
 
+SCRIPT(closed_beside_peek)
+{
+	closed_beside(by_peek, false, false);
+}
+
 SCRIPT(closed_beside_read)
 {
 	closed_beside(by_read, true, false);
@@ -486,5 +543,6 @@ SCRIPT(given_beside_messages)
 DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
 	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(reset_and_passed), PLAY(left_unread),
 	  PLAY(left_reset), PLAY(left_shut), PLAY(left_by_exec), PLAY(left_unread_by_exec), PLAY(left_by_no_exec),
-	  PLAY(closed_beside_splice), PLAY(closed_beside_read), PLAY(given_beside_read), PLAY(given_beside_splice),
-	  PLAY(given_beside_peek), PLAY(given_beside_messages))
+	  PLAY(closed_beside_splice), PLAY(closed_beside_read), PLAY(closed_beside_peek), PLAY(written_when_shut),
+	  PLAY(unread_when_shut), PLAY(given_beside_read), PLAY(given_beside_splice), PLAY(given_beside_peek),
+	  PLAY(given_beside_messages))
