@@ -186,6 +186,7 @@ static int many(unsigned done, int error, bool *plain)
 static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags,
 			struct timespec *timeout, bool *plain)
 {
+	const struct hf_wait wait = {atomic_load(&slot->gen)};
 	unsigned done = 0;
 	uint64_t until;
 	int error = errno;
@@ -211,6 +212,9 @@ static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsi
 			if (timeout->tv_sec == 0 && timeout->tv_nsec == 0)
 				break;
 		}
+		/* Another thread may have closed the number while we slept. */
+		if (hf_wait_in_vain(slot, &wait, &fd))
+			break;
 	}
 	return many(done, error, plain);
 }
@@ -224,13 +228,14 @@ static bool empty(const struct msghdr *msg)
 
 static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
 {
+	const struct hf_wait wait = {atomic_load(&slot->gen)};
 	unsigned done = 0;
 	int error = errno;
 
 	*plain = hf_wild(msgs) || count == 0;
 	if (*plain)
 		return 0;
-	for (; done < count; done++) {
+	while (done < count) {
 		ssize_t sent = send_one(slot, fd, &msgs[done].msg_hdr, flags, plain);
 
 		if (*plain && hf_wrap_of(slot) != NULL && empty(&msgs[done].msg_hdr)) {
@@ -239,7 +244,9 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 		}
 		if (*plain || sent < 0)
 			break;
-		msgs[done].msg_len = (unsigned)sent;
+		msgs[done++].msg_len = (unsigned)sent;
+		if (hf_wait_in_vain(slot, &wait, &fd)) /* as above */
+			break;
 	}
 	return many(done, error, plain);
 }

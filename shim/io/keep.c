@@ -194,6 +194,17 @@ int hf_kept_next(int from)
 	return INT_MAX;
 }
 
+int hf_number_again(struct hf_slot *slot, int fd)
+{
+	int number = hf_number_of(slot, fd), other;
+
+	/* A child of vfork() has numbers of its own, of which the map says nothing. */
+	if (number != fd || hf_slot_named_by(hf_fdmap_get(fd)) == slot || hf_proc_borrowed())
+		return number;
+	other = atomic_load(&slot->fd);
+	return other >= 0 && hf_slot_named_by(hf_fdmap_get(other)) == slot ? other : fd;
+}
+
 void hf_keep_away(int fd)
 {
 	struct hf_slot *slot = slot_kept_at(fd);

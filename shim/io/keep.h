@@ -60,4 +60,8 @@ static inline int hf_number_of(struct hf_slot *slot, int fd)
 	return __builtin_expect(moved == 0, 1) ? fd : moved - 1;
 }
 
+/* The same between two calls of the kernel's, of which the first may have slept: also where the program has closed FD
+ * and has a duplicate, by which the connection lives on. */
+int hf_number_again(struct hf_slot *slot, int fd);
+
 #endif

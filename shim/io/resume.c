@@ -226,7 +226,8 @@ static bool possible(struct hf_slot *slot, const struct hf_wrap *wrap)
 	       atomic_load(&wrap->fate) == 0 && !wrap->rx.corrupt && !wrap->rx.bye && !wrap->session.peer_done &&
 	       atomic_load(&wrap->real_shut_write) == 0 && !wrap->session.mute &&
 	       wrap->session.state < HF_S_TIME_WAIT && !hf_resume_complete(slot, wrap) &&
-	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE && all_can(slot, wrap);
+	       atomic_load(&wrap->conn.doubt) == HF_DOUBT_NONE && atomic_load(&hf_resume_of(slot)->aborted) == 0 &&
+	       all_can(slot, wrap);
 }
 
 bool hf_resume_lost(struct hf_slot *slot, int error)

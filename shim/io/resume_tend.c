@@ -136,6 +136,13 @@ static void tell(struct hf_slot *slot, enum hf_event_kind kind, uint64_t down, u
 		       down, resent);
 }
 
+/* The peer has let go of it and could not know whether it was the last: so this may be how its kernel closed. */
+static bool may_be_end(const struct hf_wrap *wrap, int error)
+{
+	return (error == 0 || error == ECONNRESET || error == EPIPE) &&
+	       (wrap->session.peer_state & HF_BEAT_MAY_END) != 0;
+}
+
 /* Nobody is in a call on it, nothing more comes: what has come is taken, and frames begin afresh. */
 static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 {
@@ -148,7 +155,7 @@ static uint64_t settle(struct hf_slot *slot, int fd, uint64_t now)
 		return UINT64_MAX;
 	}
 	if (wrap->rx.bye || wrap->session.peer_done || wrap->tx.sent > resume->ring.end ||
-	    hf_resume_complete(slot, wrap)) {
+	    hf_resume_complete(slot, wrap) || may_be_end(wrap, resume->error)) {
 		/* It cannot be resumed after all: the old end is the end, in the kernel's own words. */
 		hf_resume_give_up(slot, fd, now, resume->error);
 		return UINT64_MAX;

@@ -94,6 +94,9 @@ struct hf_wrap {
 	/* What the last read that never came back to say so had taken: behind how many bytes, and program bytes. */
 	uint64_t rx_caught_at, rx_caught;
 
+	/* The program has shut reading; how many bytes had come when it had shut both, and one: 0: it has not. */
+	_Atomic uint8_t reads_no_more;
+	_Atomic uint64_t shut_at;
 	uint64_t settled_at; /* ms: closed, and everything has arrived: see quiet() in io/wrap_close.c */
 	/* either, under session_turn or before ON */
 	struct hf_session session;

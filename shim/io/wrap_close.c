@@ -103,6 +103,21 @@ static void cut_off(struct hf_slot *slot, int fd, uint32_t me, bool both)
 	hf_watch_poke(slot);
 }
 
+/* The program has shut reading, or writing. */
+static void note_shut(struct hf_wrap *wrap, int fd, int how)
+{
+	struct hf_tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	uint64_t none = 0;
+
+	if (how != SHUT_WR)
+		atomic_store(&wrap->reads_no_more, 1);
+	if (how != SHUT_RD ? atomic_load(&wrap->reads_no_more) == 0 : !wrap->tx.fin && !wrap->shut_after_queue)
+		return;
+	if (hf_sys_getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) == 0)
+		atomic_compare_exchange_strong(&wrap->shut_at, &none, info.bytes_received + 1);
+}
+
 int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 {
 	enum { PATIENCE_MS = 20 };
@@ -135,6 +150,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 	if (how != SHUT_WR)
 		shut_reading(wrap, fd);
 	if (how == SHUT_RD) {
+		note_shut(wrap, fd, how);
 		hf_watch_poke(slot);
 		return 0;
 	}
@@ -148,6 +164,7 @@ int hf_wrap_shutdown(struct hf_slot *slot, int fd, int how, bool *plain)
 		hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 	hf_turn_end(&wrap->tx_turn);
 	push(fd);
+	note_shut(wrap, fd, how);
 	hf_watch_poke(slot);
 	return 0;
 }
@@ -365,18 +382,21 @@ static void say_abort(struct hf_slot *slot, int fd, uint32_t me)
 
 void hf_wrap_abort(struct hf_slot *slot, int fd)
 {
+	/* Said or not: the end that the kernel will show is no path's. */
+	if (hf_resume_of(slot) != NULL)
+		atomic_store(&hf_resume_of(slot)->aborted, 1);
 	say_abort(slot, fd, hf_turn_me());
 }
 
-/* We let go of it and cannot tell whether anybody else has it. */
-static void say_may_end(struct hf_slot *slot, int fd, uint32_t me)
+/* We let go of it and cannot tell whether anybody else has it; or we have it still, after all. */
+void hf_wrap_may_end(struct hf_slot *slot, int fd, uint32_t me, bool may)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
 	if (hf_resume_of(slot) == NULL || atomic_load(&wrap->phase) != HF_PHASE_ON || hf_resume_broken(wrap) ||
 	    !hf_wrap_take_tx(slot, fd, me, 0))
 		return;
-	hf_wrap_queue_beat(wrap, me, 0, HF_BEAT_MAY_END, 0, 0);
+	hf_wrap_queue_beat(wrap, me, 0, may ? HF_BEAT_MAY_END : 0, 0, 0);
 	(void)hf_wrap_flush(slot, fd);
 	hf_turn_end(&wrap->tx_turn);
 }
@@ -441,7 +461,7 @@ int hf_wrap_close(struct hf_slot *slot, int fd)
 	if (settled < 0 && left != HF_LEFT_EXPECTED)
 		say_abort(slot, fd, me);
 	else if (settled >= 0 && (left == HF_LEFT_DOUBT || left == HF_LEFT_EXPECTED))
-		say_may_end(slot, fd, me);
+		hf_wrap_may_end(slot, fd, me, true);
 	/* Whether this is the end will soon be known, and the last word be said then. */
 	if (left == HF_LEFT_EXPECTED && settled > 0)
 		settled = 0;
@@ -476,6 +496,9 @@ bool hf_wrap_drained(struct hf_slot *slot, int fd)
 	atomic_store(&hf_rare(slot)->tended, atomic_load(hf_proc_epoch));
 	if (atomic_load(&slot->fd) == fd && hf_wrap_take_rx(slot, fd, me, 0)) {
 		settled = hf_wrap_stays(slot) ? hf_wrap_settled(slot, fd, me, left == HF_LEFT_LAST) : 1;
+		/* More has come, that nobody will read: as in hf_wrap_close(). */
+		if (settled < 0 && left != HF_LEFT_EXPECTED && !wrap->tx.bye)
+			say_abort(slot, fd, me);
 		hf_turn_end(&wrap->rx_turn);
 	}
 	atomic_store(&hf_rare(slot)->tended, 0);

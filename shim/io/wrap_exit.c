@@ -179,7 +179,12 @@ void hf_wrap_leave_to_others(void)
 		struct hf_wrap *wrap = open_here(slot);
 
 		if (wrap != NULL && !survives_exec(slot, atomic_load(&slot->fd))) {
-			hf_resume_hand_round(slot, atomic_load(&slot->fd));
+			int fd = atomic_load(&slot->fd);
+
+			hf_resume_hand_round(slot, fd);
+			/* The last word is not to be said before the exec has succeeded, and then nobody can. */
+			if (!hf_hold_others(&wrap->conn, hf_family_me()) && hf_same_socket(fd, slot))
+				hf_wrap_may_end(slot, fd, hf_turn_me(), true);
 			(void)hf_hold_leave(&wrap->conn, hf_family_me());
 		}
 	}
@@ -188,9 +193,14 @@ void hf_wrap_leave_to_others(void)
 void hf_wrap_come_back(void)
 {
 	for (uint32_t i = 0; i < hf_slot_end(); i++) {
-		struct hf_wrap *wrap = open_here(hf_slot_at(i));
+		struct hf_slot *slot = hf_slot_at(i);
+		struct hf_wrap *wrap = open_here(slot);
+		int fd = wrap != NULL ? atomic_load(&slot->fd) : -1;
 
-		if (wrap != NULL)
-			(void)hf_hold_join(&wrap->conn, hf_family_me());
+		if (wrap == NULL)
+			continue;
+		(void)hf_hold_join(&wrap->conn, hf_family_me());
+		if (!survives_exec(slot, fd) && hf_same_socket(fd, slot))
+			hf_wrap_may_end(slot, fd, hf_turn_me(), false);
 	}
 }

@@ -3,9 +3,11 @@
  * own call.  Should less come after all, the frame stays open and whatever the program sends next fills it.
  */
 #include "io/gate.h"
+#include "io/keep.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "sys.h"
+#include "watch/watch.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -174,6 +176,7 @@ static ssize_t send_copied(struct hf_slot *slot, int out, int in, off_t *at, siz
 		done += result;
 		if (result < got)
 			break;
+		out = hf_number_again(slot, out);
 	}
 	hf_sys_munmap(room, PIECE);
 	if (done == 0)
@@ -219,6 +222,7 @@ ssize_t hf_wrap_sendfile(struct hf_slot *slot, int out, int in, off_t *at, size_
 		done += result;
 		if (result < room)
 			break;
+		out = hf_number_again(slot, out);
 	}
 	hf_resume_skip(slot);
 	hf_turn_end(&wrap->tx_turn);
@@ -311,40 +315,52 @@ static ssize_t splice_frames(struct hf_slot *slot, int in, int out, off_t *out_a
 	return (ssize_t)done;
 }
 
+/* Until the first byte of what a frame carries is there, as a read would wait: SPLICE_F_NONBLOCK is about the pipe
+ * (splice(2)).  True: it is, and the rx turn is ours.  *IN may have been closed meanwhile, and be another number. */
+static bool reach_bytes(struct hf_slot *slot, int *in, uint32_t me, const struct hf_wait *wait, ssize_t *result,
+			bool *plain)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	char byte;
+	struct iovec one = {&byte, 1};
+
+	for (;;) {
+		*result = hf_wrap_recv(slot, *in, &one, 1, MSG_PEEK, plain);
+		if (*plain || *result <= 0)
+			return false;
+		*result = -1;
+		if (hf_wait_in_vain(slot, wait, in))
+			return false;
+		if (!hf_wrap_take_rx(slot, *in, me, -1)) {
+			errno = EPROTO;
+			return false;
+		}
+		if (hf_resume_inbox(slot) != 0 || hf_rx_open(&wrap->rx) > 0)
+			return true;
+		hf_turn_end(&wrap->rx_turn);
+	}
+}
+
 ssize_t hf_wrap_splice_in(struct hf_slot *slot, int in, int out, off_t *out_at, size_t size, unsigned flags,
 			  bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	uint32_t me = hf_turn_me();
+	struct hf_wait wait;
 	struct stat st;
-	char byte;
 	ssize_t result;
 
 	*plain = hf_sys_fstat(out, &st) != 0 || !S_ISFIFO(st.st_mode) || size == 0;
 	if (*plain)
 		return 0;
-	for (;;) {
-		struct iovec one = {&byte, 1};
-
-		/* Waits for the handshake, for headers and for the first byte, as a read would: SPLICE_F_NONBLOCK
-		 * is about the pipe (splice(2)). */
-		result = hf_wrap_recv(slot, in, &one, 1, MSG_PEEK, plain);
-		if (*plain || result <= 0)
-			return result;
-		if (!hf_wrap_take_rx(slot, in, me, -1)) {
-			errno = EPROTO;
-			return -1;
-		}
-		if (hf_resume_inbox(slot) != 0) {
-			result = pipe_inbox(slot, out, size);
-			hf_turn_end(&wrap->rx_turn);
-			return result;
-		}
-		if (hf_rx_open(&wrap->rx) > 0)
-			break;
+	hf_wait_begin(slot, &wait);
+	if (reach_bytes(slot, &in, me, &wait, &result, plain)) {
+		result = hf_resume_inbox(slot) != 0 ? pipe_inbox(slot, out, size)
+						    : splice_frames(slot, in, out, out_at, size, flags);
 		hf_turn_end(&wrap->rx_turn);
 	}
-	result = splice_frames(slot, in, out, out_at, size, flags);
-	hf_turn_end(&wrap->rx_turn);
+	hf_wait_end(slot, &wait);
+	if (hf_unlikely(atomic_load_explicit(&slot->left, memory_order_relaxed) != 0))
+		hf_watch_poke(slot); /* closed meanwhile, and now nobody is in it */
 	return result;
 }

@@ -95,6 +95,9 @@ bool hf_wrap_settled_tx(struct hf_slot *slot, int fd, uint32_t me, bool last);
  */
 bool hf_wrap_buried(struct hf_slot *slot);
 
+/* To a peer that might resume: an end that comes without a word MAY be one, and no broken path; or it is one again. */
+void hf_wrap_may_end(struct hf_slot *slot, int fd, uint32_t me, bool may);
+
 /* Whether SO_LINGER is on, and for how long, s (socket(7)). */
 bool hf_wrap_lingers(int fd, int *seconds);
 

@@ -94,10 +94,10 @@ static ssize_t peek_once(struct hf_slot *slot, int fd, struct hf_want *want, boo
 		(void)hf_want_heed_end(wrap, want);
 		if (want->limit != 0 && !hf_want_wait(fd, want))
 			return -1;
-		if (want->limit != 0 && !hf_nonblocking(fd, want->flags))
-			continue;
-		if (hf_real.recv(fd, &byte, 1, (want->flags & MSG_DONTWAIT) | MSG_PEEK) < 0)
+		if ((want->limit == 0 || hf_nonblocking(fd, want->flags)) &&
+		    hf_real.recv(fd, &byte, 1, (want->flags & MSG_DONTWAIT) | MSG_PEEK) < 0)
 			return -1;
+		fd = hf_number_again(slot, fd);
 	}
 	if (hf_unlikely(hf_resume_inbox(slot) != 0))
 		return (ssize_t)hf_resume_from_inbox(slot, want->iov, want->count, 0, want->total, false);

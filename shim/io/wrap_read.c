@@ -232,6 +232,7 @@ ssize_t hf_want_read(struct hf_slot *slot, int fd, struct hf_want *want)
 		want->first = NULL;
 		if (!goes_on(slot, hf_number_of(slot, fd), want, first, want->iov[0].iov_base, 1, errno, &result))
 			return result;
+		fd = hf_number_again(slot, fd);
 	}
 	while (want->done < want->total) {
 		struct hf_received received;
@@ -274,6 +275,7 @@ ssize_t hf_want_read(struct hf_slot *slot, int fd, struct hf_want *want)
 		}
 		if (!goes_on(slot, fd, want, &received, to, pieces, error, &result))
 			return result;
+		fd = hf_number_again(slot, fd);
 	}
 	return (ssize_t)want->done;
 }

@@ -2,6 +2,7 @@
  * The watchdog's part in a wrapped connection: what no call of the program's does.
  */
 #include "io/adopt.h"
+#include "io/dial.h"
 #include "io/resume.h"
 #include "io/wrap_inner.h"
 #include "runtime.h"
@@ -177,6 +178,38 @@ static void finish(struct hf_slot *slot, int fd, uint32_t me)
 		hf_sys_shutdown(fd, SHUT_WR);
 }
 
+/*
+ * The program has shut both directions and the peer writes on: natively the first bytes are answered by a reset.  All
+ * that it was to have has arrived there, and what came before the program shut reading has been read.  Both turns are
+ * ours.
+ */
+static void refuse_more(struct hf_slot *slot, int fd, uint32_t me)
+{
+	struct hf_wrap *wrap = hf_wrap_of(slot);
+	uint64_t shut_at = atomic_load(&wrap->shut_at);
+	int error;
+	socklen_t len = sizeof(error);
+
+	if (shut_at == 0 || !wrap->tx.fin || wrap->rx.fin || wrap->rx.bye || hf_resume_of(slot) != NULL ||
+	    wrap->rx_raw < shut_at - 1 || hf_rx_open(&wrap->rx) == 0 || wrap->tx.owed_size != 0 ||
+	    wrap->queued > wrap->flushed || atomic_load(&wrap->ended) != 0 || atomic_load(&hf_sys_confined) ||
+	    queue_of(fd, SIOCINQ) == 0 || queue_of(fd, SIOCOUTQ) != 0 || !hf_same_socket(fd, slot))
+		return;
+	atomic_store(&wrap->real_shut_write, 1);
+	hf_wrap_session_lock(wrap, me);
+	hf_session_shut_sent(&wrap->session);
+	hf_session_peer_done(&wrap->session);
+	hf_wrap_session_unlock(wrap);
+	/* From here on the kernel does it by itself, if anything more can come. */
+	hf_sys_shutdown(fd, SHUT_WR);
+	if (hf_hang_up(fd) < 0)
+		return; /* somebody sleeps in it (io/dial.h) */
+	(void)hf_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	hf_wrap_took_error(wrap, -ECONNRESET);
+	atomic_store(&wrap->ended, 1);
+	hf_sys_shutdown(fd, SHUT_RDWR); /* readable, as after a reset: tcp_poll() */
+}
+
 /* The kernel's own end of the peer's direction has come: no more beats to a socket that may be closed. */
 static bool peer_ended(const struct hf_evidence *evidence)
 {
@@ -299,6 +332,8 @@ static uint64_t tend(struct hf_slot *slot, int fd, uint64_t now, const struct hf
 		else
 			hf_wrap_took_error(wrap, hf_wrap_flush(slot, fd));
 		finish(slot, fd, me);
+		if (ours)
+			refuse_more(slot, fd, me);
 		if (ours)
 			check_ledger(slot, fd, now);
 		hf_turn_end(&wrap->tx_turn);

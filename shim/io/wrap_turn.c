@@ -201,7 +201,7 @@ bool hf_wait_in_vain(struct hf_slot *slot, const struct hf_wait *wait, int *fd)
 		errno = EBADF;
 		return true;
 	}
-	*fd = hf_number_of(slot, *fd);
+	*fd = hf_number_again(slot, *fd);
 	return false;
 }
 

@@ -198,10 +198,10 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 		if (sent != 0)
 			return sent;
 	}
+	fd = hf_number_of(slot, fd);
 	while (done < total) {
 		bool is_short = false;
-		ssize_t sent =
-			send_frame(slot, hf_number_of(slot, fd), iov, count, done, total - done, flags, &is_short);
+		ssize_t sent = send_frame(slot, fd, iov, count, done, total - done, flags, &is_short);
 
 		if (sent < 0) {
 			if (done == 0)
@@ -216,6 +216,7 @@ static ssize_t write_on(struct hf_slot *slot, int fd, const struct iovec *iov, s
 			errno = EAGAIN; /* only protocol bytes fitted */
 			return -1;
 		}
+		fd = hf_number_again(slot, fd);
 	}
 	return (ssize_t)done;
 }
@@ -463,9 +464,10 @@ static ssize_t write_kept(struct hf_slot *slot, int fd, uint32_t me, const struc
 	int error = errno, step = 1;
 	struct patience patience = {0, 0};
 
+	fd = hf_number_of(slot, fd);
 	while (done < total && step > 0) {
-		fd = hf_number_of(slot, fd);
 		step = keep_step(slot, fd, me, iov, count, total, &done, flags, &patience);
+		fd = hf_number_again(slot, fd);
 	}
 	if (done == 0 && step == 0)
 		errno = EAGAIN;

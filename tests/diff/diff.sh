@@ -8,7 +8,9 @@ program=$1 script=$2
 [[ $program == */* ]] || program=$BUILD/tests/diff/$program
 name=$(basename "$program").$script
 combinations="probe-probe wrap-wrap wrap-plain plain-wrap"
-[[ $name != diff_mixed.left_* ]] || combinations+=" armed-armed" # what reconnecting must not take for a broken path
+case $name in # what reconnecting must not take for a broken path
+diff_mixed.left_* | diff_beside.* | diff_connect.disconnect) combinations+=" armed-armed" ;;
+esac
 combinations=${COMBINATIONS:-$combinations}
 families=${FAMILIES:-4 6}
 

@@ -417,7 +417,117 @@ SCRIPT(left_shut)
 	TIMED(0, 100, T(send(fd, "x", 1, MSG_NOSIGNAL)));
 }
 
+/* Who has shut both directions is not to be written to. */
+SCRIPT(written_when_shut)
+{
+	link_up();
+	SERVER
+	{
+		T(send(fd, "hello", 5, 0));
+		T(shutdown(fd, SHUT_RDWR));
+	}
+	rest();
+	CLIENT T(send(fd, "x", 1, MSG_NOSIGNAL));
+	rest();
+	rest();
+	CLIENT
+	{
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+		T(send(fd, "x", 1, MSG_NOSIGNAL));
+		T(close(fd));
+	}
+}
+
+/* But what had come before can be read, and is no reason for a reset. */
+SCRIPT(unread_when_shut)
+{
+	link_up();
+	CLIENT T(send(fd, "hello", 5, 0));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 1, 0));
+		T(shutdown(fd, SHUT_RDWR));
+	}
+	rest();
+	rest();
+	CLIENT READ(buf, recv(fd, buf, 10, 0));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 10, 0));
+		READ(buf, recv(fd, buf, 10, 0));
+	}
+	rest();
+	CLIENT T(shutdown(fd, SHUT_WR));
+	rest();
+	SERVER T(close(fd));
+}
+
+/* The end comes with another program, that was never to have the connection. */
+static void leave_by_exec(void)
+{
+	link_up();
+	CLIENT T(write(fd, "hello", 5));
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 1, 0));
+		T(fcntl(fd, F_SETFD, FD_CLOEXEC));
+	}
+}
+
+SCRIPT(left_by_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		READ(buf, recv(fd, buf, 4, 0));
+		let_go();
+		execl("/bin/true", "true", (char *)NULL);
+	}
+	rest();
+	TIMED(0, 100, READ(buf, recv(fd, buf, 10, 0)));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+SCRIPT(left_unread_by_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		let_go();
+		execl("/bin/true", "true", (char *)NULL);
+	}
+	rest();
+	TIMED(0, 100, READ(buf, recv(fd, buf, 10, 0)));
+	T(send(fd, "x", 1, MSG_NOSIGNAL));
+}
+
+/* One that comes to nothing ends nothing. */
+SCRIPT(left_by_no_exec)
+{
+	leave_by_exec();
+	SERVER
+	{
+		execl("/nowhere", "nowhere", (char *)NULL);
+		say("%s", strerrorname_np(errno));
+		READ(buf, recv(fd, buf, 4, 0));
+		T(send(fd, "world", 5, 0));
+	}
+	CLIENT READ(buf, recv(fd, buf, 10, 0));
+	rest();
+	CLIENT T(send(fd, "again", 5, 0));
+	SERVER READ(buf, recv(fd, buf, 10, 0));
+}
+
 DUET_MAIN(PLAY(reset_behind_messages), PLAY(reset_behind_splice), PLAY(empty_messages), PLAY(peek_all),
 	  PLAY(discard_all), PLAY(write_ended), PLAY(write_and_read_ended), PLAY(write_ended_then_read),
 	  PLAY(both_ended_then_read), PLAY(write_and_read_sleep), PLAY(write_and_select_sleep),
-	  PLAY(write_and_epoll_sleep), PLAY(reset_and_passed), PLAY(left_unread), PLAY(left_reset), PLAY(left_shut))
+	  PLAY(write_and_epoll_sleep), PLAY(reset_and_passed), PLAY(left_unread), PLAY(left_reset), PLAY(left_shut),
+	  PLAY(left_by_exec), PLAY(left_unread_by_exec), PLAY(left_by_no_exec), PLAY(written_when_shut),
+	  PLAY(unread_when_shut))
