@@ -105,7 +105,8 @@ void hf_session_moved(struct hf_session *session, uint64_t now, bool received)
 {
 	session->moved_at = now;
 	session->beat_due = now + jittered(session);
-	if (received)
+	/* What moved before a pause of ours is noticed after it, and must not take back the fresh time that gave. */
+	if (received && now > session->heard_at)
 		session->heard_at = now;
 }
 

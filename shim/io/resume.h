@@ -376,6 +376,7 @@ void hf_resume_hello(struct hf_slot *slot, uint8_t out[HF_HELLO_SIZE], uint32_t 
 
 /* Nothing more is acknowledged on FD, whatever comes: called before it is drained. */
 void hf_resume_fence(int fd);
+void hf_resume_unfence(int fd);
 
 /* The session cannot go on: ERROR to every call; REFUSED: the peer said so. */
 void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error);

@@ -18,10 +18,8 @@ enum { STEP_MS = 4, CALL_MS = 2000, GREET_MS = 5000 };
 /* Disconnected, with nothing left of the old connection: no filter, no error to tell. */
 void hf_resume_hang_up(int fd)
 {
-	int nothing = 0;
-
 	(void)hf_hang_up(fd);
-	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
+	hf_resume_unfence(fd);
 	hf_dial_forget(fd);
 }
 

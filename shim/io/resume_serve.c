@@ -127,11 +127,10 @@ static uint64_t take_over(struct hf_slot *slot, int fd, uint64_t now)
 	struct hf_resume *resume = hf_resume_of(slot);
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 	int new = hf_rare(slot)->offered - 1;
-	int nothing = 0;
 
 	(void)hf_sys_discard(new, PROOF_FRAME);
 	if (resume->offer_fenced)
-		(void)hf_sys_setsockopt(new, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
+		hf_resume_unfence(new);
 	copy_options(fd, new);
 	hf_resume_replace(slot, fd, new);
 	hf_resume_moved(slot, new);

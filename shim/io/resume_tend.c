@@ -70,6 +70,13 @@ void hf_resume_fence(int fd)
 	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
+void hf_resume_unfence(int fd)
+{
+	int nothing = 0;
+
+	(void)hf_sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &nothing, sizeof(nothing));
+}
+
 /* Room for MORE bytes behind END. */
 static bool inbox_room(struct hf_slot *slot, size_t end, size_t more)
 {
@@ -292,6 +299,9 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 	if (wrap->client) {
 		hf_resume_hang_up(fd);
 		hf_sys_shutdown(fd, SHUT_RDWR);
+	} else {
+		/* A deaf socket would never have its FIN acknowledged, and whoever waits for that calls the path dead. */
+		hf_resume_unfence(fd);
 	}
 	over(slot);
 	atomic_store(&wrap->broken, 0);

@@ -221,8 +221,9 @@ static void note_end(struct hf_slot *slot, int fd, uint32_t me, bool writing)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	/* An end that no frame announced is that of a path (io/resume.h). */
-	if (writing && hf_resume_of(slot) != NULL && wrap->session.state >= HF_S_CLOSING)
+	/* An end that no frame announced is that of a path (io/resume.h).  But the peer may have our last word already,
+	 * and have answered it, before who says it has written that down. */
+	if (writing && hf_resume_of(slot) != NULL && (wrap->session.state >= HF_S_CLOSING || wrap->tx.bye))
 		return;
 	if (hf_resume_unannounced(slot, fd) && hf_resume_lost(slot, 0))
 		return;

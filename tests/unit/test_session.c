@@ -245,6 +245,11 @@ static void hung(void **state)
 	hf_session_outq(&session, 10000, 72, 72); /* now all of it */
 	assert_false(hf_session_hung(&session, 24999, 15000, false, false));
 	assert_true(hf_session_hung(&session, 25000, 15000, false, false));
+	hf_session_heard(&session, 26000);      /* we were stopped */
+	hf_session_moved(&session, 4000, true); /* what came before that is noticed only now */
+	assert_false(hf_session_hung(&session, 40999, 15000, false, false));
+	assert_true(hf_session_hung(&session, 41000, 15000, false, false));
+	session.heard_at = 1000;
 	hf_session_beat_received(&session, &(struct hf_beat){.seq = 1}, 19000000);
 	assert_false(hf_session_hung(&session, 20000, 15000, false, false));
 	hf_session_fin_sent(&session, false);
