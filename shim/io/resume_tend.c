@@ -300,7 +300,8 @@ void hf_resume_give_up(struct hf_slot *slot, int fd, uint64_t now, int error)
 		hf_resume_hang_up(fd);
 		hf_sys_shutdown(fd, SHUT_RDWR);
 	} else {
-		/* A deaf socket would never have its FIN acknowledged, and whoever waits for that calls the path dead. */
+		/* A deaf socket would never have its FIN acknowledged, and whoever waits for that calls the path dead.
+		 */
 		hf_resume_unfence(fd);
 	}
 	over(slot);
