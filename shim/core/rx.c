@@ -147,15 +147,6 @@ size_t hf_rx_squeeze(struct hf_rx *rx, void *buf, size_t size, struct hf_rx_news
 	return squeeze(rx, buf, size, news);
 }
 
-size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size, void *buf, size_t size,
-			   struct hf_rx_news *news)
-{
-	no_news(news);
-	if (squeeze(rx, scratch, scratch_size, news) > 0)
-		rx->corrupt = true;
-	return squeeze(rx, buf, size, news);
-}
-
 size_t hf_spread_plan(struct hf_spread *spread, size_t open, size_t like, size_t room)
 {
 	size_t left = room, asked = room, lead = open != 0 ? open : like;
@@ -272,6 +263,15 @@ size_t hf_rx_squeeze_spread(struct hf_rx *rx, void *scratch, size_t scratch_size
 	if (squeeze(rx, scratch, scratch_size, news) > 0)
 		rx->corrupt = true;
 	return squeeze_spread(rx, spread, buf, size, news, reach);
+}
+
+size_t hf_rx_squeeze_split(struct hf_rx *rx, void *scratch, size_t scratch_size, void *buf, size_t size,
+			   struct hf_rx_news *news)
+{
+	const struct hf_spread common = {.count = 0};
+	size_t reach;
+
+	return hf_rx_squeeze_spread(rx, scratch, scratch_size, &common, buf, size, news, &reach);
 }
 
 bool hf_rx_recover(struct hf_rx *rx, void *scratch, size_t known, size_t got, struct hf_rx_news *news)

@@ -109,13 +109,17 @@ static ssize_t receive_one(struct hf_slot *slot, int fd, struct msghdr *msg, int
 	return got;
 }
 
+static bool is_empty(const struct iovec *iov, size_t count)
+{
+	return count <= IOV_MAX && (count == 0 || !hf_wild(iov)) && hf_iov_total(iov, count) == 0;
+}
+
 /* To send nothing where nothing may be sent any more is an error too; but for writev(2), which then does nothing. */
 static ssize_t transmit(struct hf_slot *slot, int fd, const struct iovec *iov, size_t count, int flags, bool *plain)
 {
 	struct hf_wrap *wrap = hf_wrap_of(slot);
 
-	if (wrap != NULL && count <= IOV_MAX && (count == 0 || !hf_wild(iov)) && hf_iov_total(iov, count) == 0 &&
-	    !hf_may_write(wrap)) {
+	if (wrap != NULL && is_empty(iov, count) && !hf_may_write(wrap)) {
 		*plain = false;
 		return hf_write_ended(slot, fd, flags);
 	}
@@ -219,13 +223,6 @@ static int receive_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsi
 	return many(done, error, plain);
 }
 
-/* Of nothing: hf_wrap_send() leaves it to the kernel, which may be given this message alone, not those after it. */
-static bool empty(const struct msghdr *msg)
-{
-	return !hf_wild(msg) && msg->msg_iovlen <= IOV_MAX && (msg->msg_iovlen == 0 || !hf_wild(msg->msg_iov)) &&
-	       hf_iov_total(msg->msg_iov, msg->msg_iovlen) == 0;
-}
-
 static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigned count, int flags, bool *plain)
 {
 	const struct hf_wait wait = {atomic_load(&slot->gen)};
@@ -236,11 +233,13 @@ static int send_many(struct hf_slot *slot, int fd, struct mmsghdr *msgs, unsigne
 	if (*plain)
 		return 0;
 	while (done < count) {
-		ssize_t sent = send_one(slot, fd, &msgs[done].msg_hdr, flags, plain);
+		struct msghdr *msg = &msgs[done].msg_hdr;
+		ssize_t sent = send_one(slot, fd, msg, flags, plain);
 
-		if (*plain && hf_wrap_of(slot) != NULL && empty(&msgs[done].msg_hdr)) {
+		/* It is the kernel's, which may be given this message alone, not those after it. */
+		if (*plain && hf_wrap_of(slot) != NULL && !hf_wild(msg) && is_empty(msg->msg_iov, msg->msg_iovlen)) {
 			*plain = false;
-			sent = hf_real.sendmsg(fd, &msgs[done].msg_hdr, flags);
+			sent = hf_real.sendmsg(fd, msg, flags);
 		}
 		if (*plain || sent < 0)
 			break;

@@ -112,13 +112,22 @@ static void *writer(void *unused)
 	return n > 0 && n < (ssize_t)sizeof much ? "some" : n < 0 ? "none" : "all";
 }
 
+/* How much is not the same each time. */
+static void read_all(void)
+{
+	long total = 0;
+	ssize_t n;
+
+	while ((n = read(fd, buf, 4096)) > 0)
+		total += n;
+	say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
+}
+
 /* shutdown(2) wakes who sleeps in a write, and what the kernel has taken arrives, then the end. */
 static void write_cut_short(int how)
 {
 	pthread_t thread;
 	void *result;
-	long total = 0;
-	ssize_t n;
 
 	link_up_small();
 	CLIENT
@@ -133,12 +142,7 @@ static void write_cut_short(int how)
 			READ(buf, recv(fd, buf, 10, 0));
 		rest();
 	}
-	SERVER
-	{
-		while ((n = read(fd, buf, 4096)) > 0)
-			total += n;
-		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
-	}
+	SERVER read_all();
 }
 
 SCRIPT(write_ended)
@@ -173,15 +177,7 @@ static void write_cut_short_and(int how, int then)
 		alarm_in(0);
 		rest();
 	}
-	SERVER
-	{
-		long total = 0;
-		ssize_t n;
-
-		while ((n = read(fd, buf, 4096)) > 0)
-			total += n;
-		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
-	}
+	SERVER read_all();
 }
 
 SCRIPT(write_ended_then_read)
@@ -242,15 +238,7 @@ static void both_sleep(void *(*other)(void *))
 		say("%s", (char *)result);
 		rest();
 	}
-	SERVER
-	{
-		long total = 0;
-		ssize_t n;
-
-		while ((n = read(fd, buf, 4096)) > 0)
-			total += n;
-		say("read %s, then %ld", total > 4096 ? "much" : "little", (long)n);
-	}
+	SERVER read_all();
 }
 
 SCRIPT(write_and_read_sleep)
